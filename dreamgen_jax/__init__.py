@@ -1,0 +1,3 @@
+"""DreamGen (arXiv 2505.12705) in JAX: dream robot videos, label, train."""
+
+__version__ = "0.1.0"

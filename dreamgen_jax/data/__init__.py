@@ -1,0 +1,1 @@
+"""Datasets, windows, clocks, loaders: numpy and grain, never JAX."""

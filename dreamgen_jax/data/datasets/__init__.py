@@ -1,0 +1,1 @@
+"""One module per foreign dataset: how its records become episodes."""

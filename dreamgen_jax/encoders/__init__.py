@@ -1,0 +1,1 @@
+"""Frozen towers that several models share, and their tokenizers."""

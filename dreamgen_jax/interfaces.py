@@ -1,0 +1,70 @@
+"""The contracts that stages rely on; shapes by the legend in `layers`.
+
+Objects are stateless and hashable (a frozen config inside); parameters are
+plain nested dicts of arrays that are passed in. Batches are dicts of arrays.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from dreamgen_jax import types
+
+Params = dict[str, Any]
+Batch = Mapping[str, Any]
+
+
+class Trainable(Protocol):
+  """All that the one training loop knows of a model."""
+
+  def init(self, rng: types.Array) -> Params:
+    """Fresh parameters."""
+
+  def example(self, batch_size: int) -> Batch:
+    """jax.ShapeDtypeStruct of every leaf of a training batch."""
+
+  def loss(
+      self, params: Params, rng: types.Array, batch: Batch
+  ) -> tuple[types.Array, dict[str, types.Array]]:
+    """(scalar loss, named scalars)."""
+
+
+class WorldModel(Trainable, Protocol):
+  """Batch: latent f32[b,t,h,w,c], condition f32[b,t,h,w,c'], text f32[b,m,d]."""
+
+  def encode_video(self, params: Params, video: types.Array) -> types.Array:
+    """u8[b,f,h,w,3] -> normalised latent f32[b,t,h,w,c]."""
+
+  def encode_text(self, params: Params, tokens: types.Array,
+                  mask: types.Array) -> types.Array:
+    """i32[b,m], bool[b,m] -> f32[b,m,d], zero past each prompt's end."""
+
+  def generate(self, params: Params, rng: types.Array, frame: types.Array,
+               text: types.Array, empty_text: types.Array) -> types.Array:
+    """First frame u8[b,h,w,3] and text -> video u8[b,f,h,w,3]."""
+
+
+class Labeler(Trainable, Protocol):
+  """Batch: images u8[b,2,v,h,w,3], action f32[b,u,a], mask, embodiment i32[b].
+  """
+
+  def label(self, params: Params, rng: types.Array, images: types.Array,
+            embodiment: types.Array) -> types.Array:
+    """Frame pairs u8[b,2,v,h,w,3] -> normalised action chunks f32[b,u,a]."""
+
+
+class Policy(Trainable, Protocol):
+  """Batch: an observation plus action f32[b,u,a] and mask bool[b,u,a].
+
+  Observation leaves: image/<camera> u8[b,o,h,w,3], state f32[b,o,s],
+  state_mask bool[b,o], text f32[b,m,d] or tokens i32[b,m].
+  """
+
+  def act(self, params: Params, rng: types.Array,
+          observation: Batch) -> types.Array:
+    """Normalised action chunk f32[b,u,a]."""
+
+
+class Judge(Protocol):
+
+  def score(self, episodes: Sequence[types.Episode]) -> list[types.Verdict]:
+    """One verdict per episode, in order."""

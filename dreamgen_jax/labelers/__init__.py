@@ -1,0 +1,1 @@
+"""One package per action labeler; each exports Config, PRESETS, RULES, Model."""

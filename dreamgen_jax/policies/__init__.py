@@ -1,0 +1,1 @@
+"""One package per policy; each exports Config, PRESETS, RULES, Model."""

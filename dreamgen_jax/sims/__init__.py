@@ -1,0 +1,1 @@
+"""Simulators behind the Gymnasium API."""

@@ -1,0 +1,1 @@
+"""One package per video world model; each exports Config, PRESETS, RULES, Model."""
