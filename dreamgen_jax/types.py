@@ -116,3 +116,56 @@ class Verdict:
   judge: str
   score: float
   reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+  """One named slice of a state or action vector.
+
+  Attributes:
+    name: e.g. "eef_position".
+    dims: width of the slice.
+    unit: "m", "rad", "deg" or "1".
+    kind: "position" (averaged and normalised linearly), "angle" (circular,
+      period 2 pi, in the given unit) or "binary" (0 or 1, voted, never scaled).
+    absolute: absolute targets repeat past an episode's end, relative ones
+      are zero there.
+    normalize: "min_max", "q99", "mean_std" or "identity".
+  """
+
+  name: str
+  dims: int
+  unit: str = "1"
+  kind: str = "position"
+  absolute: bool = True
+  normalize: str = "min_max"
+
+
+@dataclasses.dataclass(frozen=True)
+class Embodiment:
+  """A robot as data; `dreamgen_jax/embodiments/<name>.py` exports EMBODIMENT.
+
+  Attributes:
+    name: the module's name.
+    id: row of the per-embodiment weights in labelers and policies.
+    state, action: the keys in vector order.
+    cameras: camera name -> role ("front", "wrist", "left", "right", "ego").
+    clock: rates of its own recordings.
+    template: prompt template with one "{instruction}".
+  """
+
+  name: str
+  id: int
+  state: tuple[Key, ...]
+  action: tuple[Key, ...]
+  cameras: dict[str, str]
+  clock: Clock
+  template: str = "{instruction}"
+
+  @property
+  def state_dim(self) -> int:
+    return sum(key.dims for key in self.state)
+
+  @property
+  def action_dim(self) -> int:
+    return sum(key.dims for key in self.action)
