@@ -1,0 +1,110 @@
+"""Model state on disk: Orbax, written whole or not at all.
+
+`save`/`load` hold one finished tree; `Series` holds a training's last steps,
+with the data iterator's position beside the arrays.
+"""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint.experimental.v1 as ocp
+
+from dreamgen_jax import errors
+
+
+def _abstract(target: Any) -> Any:
+  """Shapes, dtypes and shardings of a tree; single-device where unsaid."""
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+  def describe(leaf):
+    return jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None)
+        or device)
+
+  return jax.tree.map(describe, target)
+
+
+def save(path: str | os.PathLike, tree: Any, meta: dict[str, Any]) -> None:
+  """Writes a tree of arrays and JSON-able facts; replaces what was there."""
+  ocp.save_checkpointables(
+      os.path.abspath(path),
+      {"tree": tree, "meta": {"json": json.dumps(meta)}},
+      overwrite=True,
+  )
+
+
+def load(path: str | os.PathLike, target: Any = None) -> tuple[Any, dict]:
+  """Reads what `save` wrote.
+
+  Args:
+    path: the checkpoint's folder.
+    target: tree of arrays or jax.ShapeDtypeStruct to read into (its dtypes
+      and shardings hold); None reads as it was saved, onto one device.
+
+  Raises:
+    CheckpointError: missing, damaged, or of another structure or shape.
+  """
+  path = pathlib.Path(path).absolute()
+  if not path.is_dir():
+    raise errors.CheckpointError(f"No checkpoint at {path}.")
+  try:
+    if target is None:
+      target = ocp.checkpointables_metadata(path).metadata["tree"]
+    found = ocp.load_checkpointables(
+        path, {"tree": _abstract(target), "meta": None})
+  except Exception as error:  # Orbax raises many kinds
+    raise errors.CheckpointError(
+        f"The checkpoint at {path} cannot be read ({_first_line(error)}); it "
+        "is damaged or of another model. Delete the folder to make it again."
+    ) from error
+  return found["tree"], json.loads(found["meta"]["json"])
+
+
+def _first_line(error: Exception) -> str:
+  text = str(error).strip().splitlines()
+  return f"{type(error).__name__}: {text[0][:160]}" if text else repr(error)
+
+
+class Series:
+  """The last checkpoints of one training run, by step."""
+
+  def __init__(self, folder: str | os.PathLike, keep: int = 1):
+    self._folder = pathlib.Path(folder).absolute()
+    self._checkpointer = ocp.training.Checkpointer(
+        self._folder,
+        save_decision_policy=(
+            ocp.training.save_decision_policies.FixedIntervalPolicy(1)),
+        preservation_policy=(
+            ocp.training.preservation_policies.LatestN(keep)),
+    )
+
+  def __enter__(self) -> "Series":
+    return self
+
+  def __exit__(self, *unused: Any) -> None:
+    self._checkpointer.close()
+
+  @property
+  def latest(self) -> int | None:
+    """Step of the newest complete checkpoint, or None."""
+    latest = self._checkpointer.latest
+    return None if latest is None else latest.step
+
+  def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+    self._checkpointer.save_checkpointables(
+        step, {"state": state, "meta": {"json": json.dumps(meta)}})
+
+  def restore(self, step: int, target: Any) -> tuple[Any, dict]:
+    """Raises CheckpointError when the step cannot be read into `target`."""
+    try:
+      found = self._checkpointer.load_checkpointables(
+          step, {"state": _abstract(target), "meta": None})
+    except Exception as error:  # Orbax raises many kinds
+      raise errors.CheckpointError(
+          f"Checkpoint {step} in {self._folder} cannot be read "
+          f"({_first_line(error)}); delete that folder to start over."
+      ) from error
+    return found["state"], json.loads(found["meta"]["json"])

@@ -1,0 +1,91 @@
+"""Prompts to token ids, with the tokenizer files of the released models.
+
+T5-family models read `tokenizer.json` (the `tokenizers` library); the end
+token is the file's own post-processor's, padding is id 0.
+"""
+
+import functools
+import html
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import tokenizers
+from tokenizers import models
+from tokenizers import normalizers
+from tokenizers import pre_tokenizers
+from tokenizers import processors
+from tokenizers import trainers
+
+from dreamgen_jax import errors
+
+PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+
+
+@functools.lru_cache
+def load(path: str) -> tokenizers.Tokenizer:
+  """Reads tokenizer.json of a checkpoint folder.
+
+  Raises:
+    CheckpointError: the file is missing or is not a tokenizer.
+  """
+  file = pathlib.Path(path)
+  if not file.exists():
+    raise errors.CheckpointError(f"No tokenizer file at {file}.")
+  try:
+    return tokenizers.Tokenizer.from_file(str(file))
+  except Exception as error:  # the library raises bare Exception
+    raise errors.CheckpointError(
+        f"{file} is not a tokenizer file ({error}).") from error
+
+
+def clean(prompt: str) -> str:
+  """Undoes HTML escapes (twice, as Wan does) and folds white space."""
+  prompt = html.unescape(html.unescape(prompt))
+  return re.sub(r"\s+", " ", prompt).strip()
+
+
+def encode(tokenizer: tokenizers.Tokenizer, prompts: Sequence[str],
+           length: int) -> tuple[np.ndarray, np.ndarray]:
+  """Prompts to (ids i32[b, m], mask bool[b, m]) with m = length.
+
+  Raises:
+    UserError: a prompt is longer than `length`, or has words that the
+      tokenizer does not know.
+  """
+  ids = np.zeros((len(prompts), length), np.int32)
+  mask = np.zeros((len(prompts), length), bool)
+  unknown = tokenizer.token_to_id(UNKNOWN)
+  for row, prompt in enumerate(map(clean, prompts)):
+    found = tokenizer.encode(prompt)
+    if len(found.ids) > length:
+      raise errors.UserError(
+          f"The prompt {prompt!r} has {len(found.ids)} tokens; the model "
+          f"takes {length}.")
+    if unknown in found.ids:
+      words = [prompt[start:end] for token, (start, end)
+               in zip(found.ids, found.offsets, strict=True)
+               if token == unknown]
+      raise errors.UserError(
+          f"The prompt {prompt!r} has words that this model never saw: "
+          f"{', '.join(words)}.")
+    ids[row, :len(found.ids)] = found.ids
+    mask[row, :len(found.ids)] = True
+  return ids, mask
+
+
+def train(captions: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
+  """A word-level tokenizer of the captions, in the layout T5 expects."""
+  tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+  tokenizer.normalizer = normalizers.Lowercase()
+  tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+  tokenizer.train_from_iterator(
+      map(clean, captions),
+      trainers.WordLevelTrainer(
+          vocab_size=vocab_size, special_tokens=[PAD, END, UNKNOWN],
+          show_progress=False))
+  end = tokenizer.token_to_id(END)
+  tokenizer.post_processor = processors.TemplateProcessing(
+      single=f"$A {END}", special_tokens=[(END, end)])
+  return tokenizer

@@ -1,0 +1,59 @@
+"""Scalars of a run: a JSON-lines file that survives being killed."""
+
+import json
+import pathlib
+import time
+from typing import Any
+
+
+class History:
+  """Append-only scalars by step.
+
+  After a restart the lines of steps that will run again are dropped, so that
+  an interrupted run leaves the same file as an uninterrupted one.
+  """
+
+  def __init__(self, path: pathlib.Path, start_step: int):
+    self._path = path
+    kept = [row for row in read(path) if row["step"] <= start_step]
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+  def append(self, step: int, scalars: dict[str, float]) -> None:
+    row = {"step": step} | {k: float(v) for k, v in scalars.items()}
+    with self._path.open("a") as file:
+      file.write(json.dumps(row) + "\n")
+
+
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Rows of a history; a line cut off by a crash is dropped."""
+  if not path.exists():
+    return []
+  rows = []
+  for line in path.read_text().splitlines():
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return rows
+
+
+class Progress:
+  """Prints rate and time left, at most every few seconds."""
+
+  def __init__(self, what: str, total: int, unit: str, start: int = 0,
+               every_seconds: float = 15.0):
+    self._what, self._total, self._unit = what, total, unit
+    self._start, self._every = start, every_seconds
+    self._begin = self._last = time.monotonic()
+
+  def update(self, done: int, note: str = "") -> None:
+    now = time.monotonic()
+    if now - self._last < self._every and done < self._total:
+      return
+    self._last = now
+    rate = (done - self._start) / max(now - self._begin, 1e-9)
+    left = (self._total - done) / max(rate, 1e-9)
+    print(
+        f"[{self._what}] {done}/{self._total} {self._unit}s  "
+        f"{rate:.1f} {self._unit}s/s  {left:.0f} s left  {note}".rstrip(),
+        flush=True)

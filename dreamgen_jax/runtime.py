@@ -1,0 +1,39 @@
+"""Process set-up: the compile cache, several hosts, versions."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+
+import jax
+
+_PACKAGES = ("dreamgen_jax", "jax", "jaxlib", "flax", "optax",
+             "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy",
+             "mujoco")
+
+
+def start(cache_folder: pathlib.Path | None = None) -> None:
+  """Joins a pod's other hosts and turns the compile cache on."""
+  if os.environ.get("TPU_WORKER_HOSTNAMES", "").count(","):
+    jax.distributed.initialize()
+  if cache_folder:
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def versions() -> dict[str, str]:
+  """Versions of what a result depends on."""
+  found = {"python": platform.python_version()}
+  for package in _PACKAGES:
+    try:
+      found[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return found
+
+
+def machine() -> str:
+  """The devices and the host in words."""
+  devices = jax.devices()
+  return (f"{len(devices)} x {devices[0].device_kind}, "
+          f"{os.cpu_count()} CPU cores, {platform.system()}")

@@ -1,0 +1,106 @@
+"""One mesh, one table of rules per model, activations by shape letters."""
+
+import math
+import re
+from typing import Any
+
+import jax
+import numpy as np
+
+from dreamgen_jax import errors
+
+AXES = ("data", "fsdp", "context", "tensor")
+P = jax.sharding.PartitionSpec
+
+# Which mesh axes an activation dimension is split over, by its letter.
+_LETTERS = {"b": ("data", "fsdp"), "l": "context", "n": "tensor"}
+
+
+def mesh(sizes: dict[str, int]) -> jax.sharding.Mesh:
+  """The device mesh; one size may be -1 and takes the remaining devices.
+
+  Raises:
+    ConfigError: an unknown axis, or sizes that do not fit the device count.
+  """
+  unknown = set(sizes) - set(AXES)
+  if unknown:
+    raise errors.ConfigError(
+        f"config.mesh names {sorted(unknown)}; the axes are {list(AXES)}.")
+  shape = [int(sizes.get(axis, 1)) for axis in AXES]
+  count = jax.device_count()
+  known = math.prod(size for size in shape if size != -1)
+  if shape.count(-1) == 1 and count % known == 0:
+    shape[shape.index(-1)] = count // known
+  if math.prod(shape) != count:
+    raise errors.ConfigError(
+        f"config.mesh = {dict(zip(AXES, shape, strict=True))} does not "
+        f"multiply to the {count} devices there are; set one axis to -1.")
+  return jax.make_mesh(
+      shape, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
+
+
+def by_rules(tree: Any, rules: list[tuple[str, tuple]],
+             on: jax.sharding.Mesh) -> Any:
+  """NamedSharding per leaf: the first rule whose regex is found in its path.
+
+  A rule names the axes of the last dimensions; leading (stacked) ones are
+  whole. An axis that does not divide its dimension is left out, scalars and
+  vectors included, so that one table serves every size of a model.
+
+  Raises:
+    ConfigError: a leaf that no rule covers.
+  """
+
+  def shard(path, leaf):
+    name = "/".join(_entry(entry) for entry in path)
+    for pattern, axes in rules:
+      if re.search(pattern, name):
+        axes = axes[-leaf.ndim:] if leaf.ndim else ()
+        spec = [None] * (leaf.ndim - len(axes)) + list(axes)
+        spec = [
+            axis if axis and size % _extent(on, axis) == 0 else None
+            for axis, size in zip(spec, leaf.shape, strict=True)
+        ]
+        return jax.sharding.NamedSharding(on, P(*spec))
+    raise errors.ConfigError(f"No sharding rule covers parameter {name!r}.")
+
+  return jax.tree_util.tree_map_with_path(shard, tree)
+
+
+def _entry(entry: Any) -> str:
+  return str(getattr(entry, "key", getattr(entry, "name",
+                                           getattr(entry, "idx", entry))))
+
+
+def _extent(on: jax.sharding.Mesh, axis: str | tuple[str, ...]) -> int:
+  axes = (axis,) if isinstance(axis, str) else axis
+  return math.prod(on.shape[a] for a in axes)
+
+
+def place_batch(batch: dict[str, np.ndarray],
+                on: jax.sharding.Mesh) -> dict[str, jax.Array]:
+  """Host-local batch leaves to global arrays, split over data and fsdp.
+
+  Raises:
+    ConfigError: the batch size does not divide over those axes.
+  """
+  extent = _extent(on, ("data", "fsdp"))
+  size = len(next(iter(batch.values()))) * jax.process_count()
+  if size % extent:
+    raise errors.ConfigError(
+        f"Batch size {size} is not divisible by data*fsdp = {extent}; use a "
+        f"multiple of {extent} or change config.mesh.")
+  split = jax.sharding.NamedSharding(on, P(("data", "fsdp")))
+  return {
+      name: jax.make_array_from_process_local_data(split, np.asarray(leaf))
+      for name, leaf in batch.items()
+  }
+
+
+def constrain(x: jax.Array, letters: str) -> jax.Array:
+  """Pins an activation to the mesh by its shape letters; no mesh, no effect."""
+  on = jax.sharding.get_abstract_mesh()
+  if on.empty or not set(on.axis_names) >= set(AXES):
+    return x
+  spec = P(*(_LETTERS.get(letter) for letter in letters.split()))
+  return jax.lax.with_sharding_constraint(x, spec)

@@ -1,0 +1,120 @@
+"""The road: which stage runs on whose output, in what order, and when not.
+
+Every section of a config that has a `stage` is one step of the road. Its
+`inputs` name other sections, or folders on disk. A finished step is not run
+again unless its own section, the code's version or its inputs changed.
+"""
+
+import dataclasses
+import importlib
+import pathlib
+import time
+
+import ml_collections
+
+from dreamgen_jax import errors
+from dreamgen_jax import registry
+from dreamgen_jax.stages import artefact
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """One section of the config that runs a stage."""
+
+  name: str
+  stage: str
+  config: ml_collections.ConfigDict
+  inputs: dict[str, str]
+
+
+def steps(config: ml_collections.ConfigDict) -> dict[str, Step]:
+  """The config's steps by name, each after the steps it reads from.
+
+  Raises:
+    ConfigError: an input names neither a step nor a folder, or a circle.
+  """
+  found = {
+      name: Step(name, section.stage, section,
+                 dict(section.get("inputs", {})))
+      for name, section in config.items()
+      if isinstance(section, ml_collections.ConfigDict) and "stage" in section
+  }
+  ordered: dict[str, Step] = {}
+
+  def visit(name: str, above: tuple[str, ...]) -> None:
+    if name in above:
+      raise errors.ConfigError(
+          f"The inputs of {' -> '.join((*above, name))} form a circle.")
+    if name in ordered:
+      return
+    for key, source in found[name].inputs.items():
+      if source in found:
+        visit(source, (*above, name))
+      elif not pathlib.Path(source).exists():
+        raise errors.ConfigError(
+            f"config.{name}.inputs.{key} = {source!r} is neither a stage of "
+            "this config nor a folder." + registry.nearest(
+                source, list(found)))
+    ordered[name] = found[name]
+
+  for name in found:
+    visit(name, ())
+  return ordered
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path,
+        only: str | None = None) -> None:
+  """Runs all steps in order, or only the one named.
+
+  Raises:
+    ConfigError: no such step, or a step it needs has not finished.
+  """
+  workdir = pathlib.Path(workdir).absolute()
+  road = steps(config)
+  if only and only not in road:
+    raise errors.ConfigError(
+        f"No stage {only!r} in this config; have: {', '.join(road)}."
+        + registry.nearest(only, list(road)))
+  artefact.claim(workdir, config.to_dict())
+  outputs: dict[str, artefact.Artefact] = {}
+  begin = time.monotonic()
+  for name, step in road.items():
+    outputs[name] = output = artefact.Artefact(
+        workdir, name, step.config.to_dict(), {
+            key: outputs[source].key if source in road
+            else artefact.digest(pathlib.Path(source))
+            for key, source in step.inputs.items()})
+    if only and name != only:
+      continue
+    if output.is_done():
+      print(f"[{name}] finished before, nothing changed", flush=True)
+      continue
+    for source in step.inputs.values():
+      if source in road and not outputs[source].is_done():
+        raise errors.ConfigError(
+            f"Stage {name!r} needs {source!r}, which has not finished with "
+            f"this config; run it first (--stage={source}), or leave --stage "
+            "out.")
+    _run_step(step, output, {
+        key: workdir / source if source in road else pathlib.Path(source)
+        for key, source in step.inputs.items()})
+  print(f"Finished in {time.monotonic() - begin:.0f} s: {workdir}", flush=True)
+
+
+def _run_step(step: Step, output: artefact.Artefact,
+              inputs: dict[str, pathlib.Path]) -> None:
+  from dreamgen_jax import runtime  # brings JAX; config mistakes come before
+
+  runtime.start(output.workdir / ".compile_cache")
+  for line in output.changes():
+    print(f"[{step.name}] runs again, {line}", flush=True)
+  aside = output.prepare()
+  if aside:
+    print(f"[{step.name}] the former result is now {aside.name}", flush=True)
+  print(f"[{step.name}] starts", flush=True)
+  begin = time.monotonic()
+  stage = importlib.import_module(f"dreamgen_jax.stages.{step.stage}")
+  metrics = stage.run(step.config, inputs, output.folder)
+  seconds = time.monotonic() - begin
+  output.finish(seconds, metrics, runtime.versions())
+  print(f"[{step.name}] finished in {seconds:.0f} s", flush=True)
