@@ -1,0 +1,84 @@
+"""Runs the stages of a config.
+
+  python -m dreamgen_jax.main --config=FILE.py[:arg] --workdir=DIR
+      [--stage=NAME] [--config.some.key=value ...] [--debug]
+
+Every stage keeps its result under the workdir; a rerun skips what is done and
+continues what was interrupted.
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from dreamgen_jax import errors, options, registry
+
+HELP = {
+    "config": "config file, e.g. configs/quickstart.py",
+    "workdir": "folder that keeps the results",
+    "stage": "run only this stage of the config",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """The program; returns the exit code, 2 after a user's mistake."""
+  argv = list(sys.argv if argv is None else argv)
+  return options.guard(lambda: _run(argv), debug="--debug" in argv)
+
+
+def _run(argv: list[str]) -> None:
+  others, overrides = options.split(argv)
+  given = flags.FlagValues()
+  for name, text in HELP.items():
+    flags.DEFINE_string(name, None, text, flag_values=given)
+  flags.DEFINE_boolean(
+      "debug", False, "show tracebacks of mistakes too", flag_values=given)
+  flags.DEFINE_boolean(
+      "help", False, "show this text", short_name="h", flag_values=given)
+  try:
+    rest = given(others)[1:]
+  except flags.UnrecognizedFlagError as error:
+    raise errors.ConfigError(
+        f"Unknown option --{error.flagname}."
+        + registry.nearest(error.flagname, list(given))
+    ) from error
+  except flags.Error as error:
+    raise errors.ConfigError(f"{error}.") from error
+  if given.help:
+    print(__doc__.strip(), "", sep="\n")
+    for name in (*HELP, "debug"):
+      print(f"  --{name:9}{given[name].help}")
+    return
+  if rest:
+    raise errors.ConfigError(
+        f"Unexpected argument {rest[0]!r}; options begin with two dashes."
+    )
+  if not given.config:
+    raise errors.ConfigError(
+        "No config; name one, e.g. --config=configs/quickstart.py."
+    )
+  if not given.workdir:
+    raise errors.ConfigError(
+        "No workdir; name the folder for results, e.g. "
+        "--workdir=runs/quickstart."
+    )
+  config = options.load(given.config)
+  options.override(config, overrides)
+  known = options.stages(config)
+  if given.stage and given.stage not in known:
+    raise errors.ConfigError(
+        f"Unknown stage {given.stage!r}; {given.config} has: "
+        f"{', '.join(known) or 'none'}."
+        + registry.nearest(given.stage, known)
+    )
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(argv[:1])  # grain and orbax read absl's own flags
+  from dreamgen_jax.stages import pipeline  # late: mistakes show before JAX
+
+  pipeline.run(config, pathlib.Path(given.workdir), given.stage)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
