@@ -1,6 +1,6 @@
 """Content-keyed results of stages: what is done, what changed, what goes on.
 
-A step's folder `<workdir>/<name>/` holds whatever its stage writes plus
+A step's folder `<workdir>/<stage>/` holds whatever its stage writes plus
   unfinished.json  while the stage works,
   artefact.json    once it is done; written last, atomically.
 Both record the key: sha256 over the stage, its resolved config, the digests of
@@ -32,8 +32,7 @@ class Artefact:
 
   Attributes:
     workdir: folder of the whole run.
-    name: the step's name in the config, and its folder's.
-    stage: the module of `dreamgen_jax/stages` that makes the result.
+    stage: the step's name in the config, and its folder's.
     config: the part of the resolved config that this stage's result depends
       on; plain JSON-able values.
     inputs: name -> digest of every artefact or dataset that the stage reads.
@@ -41,7 +40,6 @@ class Artefact:
   """
 
   workdir: pathlib.Path
-  name: str
   stage: str
   config: Mapping[str, Any]
   inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -55,7 +53,7 @@ class Artefact:
   @property
   def folder(self) -> pathlib.Path:
     """Where the stage writes."""
-    return pathlib.Path(self.workdir) / self.name
+    return pathlib.Path(self.workdir) / self.stage
 
   def record(self) -> dict[str, Any] | None:
     """What the folder's artefact.json, or else unfinished.json, says.
@@ -67,7 +65,8 @@ class Artefact:
 
   def is_done(self) -> bool:
     """Whether the folder holds the finished result of exactly this key."""
-    return finished(self.workdir, self.name, self.key)
+    record = _read(self.folder / DONE)
+    return record is not None and record["key"] == self.key
 
   def changes(self) -> list[str]:
     """Why the folder's present content is not this result.
@@ -87,47 +86,44 @@ class Artefact:
         if name not in old or name not in new or old[name] != new[name]
     ]
 
-  def begin(self) -> list[str]:
+  def prepare(self) -> pathlib.Path | None:
     """Makes the folder ready to work in.
 
     Work of the same key goes on where it is. Anything else that is in the
-    folder is moved to `<name>.old-<key8>`, never deleted.
+    folder is moved to `<stage>.old-<key8>`, never deleted.
 
     Returns:
-      What there is to tell the user: changed values, and where the folder's
-      former content went; empty for a new folder.
+      Where the folder's former content went, or None if it stayed.
     """
     record = self.record()
     if record is not None and record["key"] == self.key:
-      return ["continues where it stopped"]
-    lines = []
+      return None
+    aside = None
     if self.folder.exists() and any(self.folder.iterdir()):
-      lines = [f"changed: {change}" for change in self.changes()]
       aside = _move_aside(self.folder, record)
-      lines.append(f"the former result is kept in {aside.name}")
     self.folder.mkdir(parents=True, exist_ok=True)
     write_json(self.folder / WORKING, {**self._facts(), "created": _now()})
-    return lines
+    return aside
 
   def finish(
       self,
-      metrics: Mapping[str, Any],
       seconds: float,
-      versions: Mapping[str, str],
+      metrics: Mapping[str, Any] | None = None,
+      versions: Mapping[str, str] | None = None,
   ) -> dict[str, Any]:
     """Declares the step done; call after every other file is on disk.
 
     Args:
-      metrics: what a later stage or the report wants to know; JSON-able.
       seconds: wall time spent.
+      metrics: what a later stage or the report wants to know; JSON-able.
       versions: package -> version that made the result.
 
     Returns:
       The record that was written.
     """
     record = {
-        **self._facts(), "created": _now(), "versions": dict(versions),
-        "seconds": round(seconds, 3), "metrics": dict(metrics),
+        **self._facts(), "created": _now(), "versions": dict(versions or {}),
+        "seconds": round(seconds, 3), "metrics": dict(metrics or {}),
     }
     write_json(self.folder / DONE, record)
     (self.folder / WORKING).unlink(missing_ok=True)
@@ -139,12 +135,6 @@ class Artefact:
 
   def _facts(self) -> dict[str, Any]:
     return {"key": self.key, **self._content()}
-
-
-def finished(workdir: pathlib.Path, name: str, key: str) -> bool:
-  """Whether the step's folder holds the finished result of exactly this key."""
-  record = _read(pathlib.Path(workdir) / name / DONE)
-  return record is not None and record["key"] == key
 
 
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:

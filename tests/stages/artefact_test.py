@@ -17,7 +17,7 @@ CONFIG = {"model": {"name": "wan", "kw": {}}, "steps": 3, "size": (64, 64)}
 @pytest.fixture
 def dream(tmp_path):
   return artefact.Artefact(
-      tmp_path, "dream", "dream", CONFIG, {"adapter": "a" * 64}, "1")
+      tmp_path, "dream", CONFIG, {"adapter": "a" * 64}, "1")
 
 
 def _again(old, **changes):
@@ -32,7 +32,7 @@ def test_key_ignores_the_order_and_the_kind_of_sequence(dream):
 def test_key_is_the_same_in_another_process(dream):
   script = (
       "from dreamgen_jax.stages import artefact; print(artefact.Artefact("
-      f"'.', 'dream', 'dream', {CONFIG!r}, {dream.inputs!r}, '1').key)")
+      f"'.', 'dream', {CONFIG!r}, {dream.inputs!r}, '1').key)")
   out = subprocess.run(
       [sys.executable, "-c", script], capture_output=True, text=True,
       check=True)
@@ -51,17 +51,16 @@ def test_key_depends_on_everything_that_makes_the_result(dream, change):
   assert _again(dream, **change).key != dream.key
 
 
-def test_key_depends_neither_on_the_folder_nor_on_the_name(dream, tmp_path):
-  other = _again(dream, workdir=tmp_path / "elsewhere", name="dream_twice")
-  assert other.key == dream.key
+def test_key_does_not_depend_on_the_folder(dream, tmp_path):
+  assert _again(dream, workdir=tmp_path / "other").key == dream.key
 
 
 def test_done_only_after_finish_and_only_for_the_same_key(dream):
   assert not dream.is_done()
-  dream.begin()
+  dream.prepare()
   (dream.folder / "video.mp4").write_bytes(b"x")
   assert not dream.is_done()
-  dream.finish({"dreams": 3}, 1.23456, {"jax": "0"})
+  dream.finish(1.23456, {"dreams": 3}, {"jax": "0"})
   assert dream.is_done()
   assert not _again(dream, code="2").is_done()
   record = json.loads((dream.folder / "artefact.json").read_text())
@@ -73,31 +72,31 @@ def test_done_only_after_finish_and_only_for_the_same_key(dream):
 
 
 def test_unfinished_work_of_the_same_key_goes_on(dream):
-  assert dream.begin() == []
+  assert dream.prepare() is None
   (dream.folder / "shard").write_text("half")
-  assert dream.begin() == ["continues where it stopped"]
+  assert dream.changes() == []
+  assert dream.prepare() is None
   assert (dream.folder / "shard").read_text() == "half"
 
 
 @pytest.mark.parametrize("finish", [True, False])
 def test_another_key_moves_the_folder_aside_and_says_why(dream, finish):
-  dream.begin()
+  dream.prepare()
   (dream.folder / "shard").write_text("old")
   if finish:
-    dream.finish({}, 0, {})
+    dream.finish(0)
   changed = _again(
       dream, config={"model": {"name": "wan", "kw": {"width": 8}},
                      "steps": 4, "size": (64, 64)},
       inputs={"adapter": "b" * 64})
-  lines = changed.begin()
-  aside = dream.folder.with_name(f"dream.old-{dream.key[:8]}")
-  assert lines == [
-      "changed: config.model.kw: {} -> (none)",
-      "changed: config.model.kw.width: (none) -> 8",
-      "changed: config.steps: 3 -> 4",
-      "changed: inputs.adapter: aaaaaaaa -> bbbbbbbb",
-      f"the former result is kept in {aside.name}",
+  assert changed.changes() == [
+      "config.model.kw: {} -> (none)",
+      "config.model.kw.width: (none) -> 8",
+      "config.steps: 3 -> 4",
+      "inputs.adapter: aaaaaaaa -> bbbbbbbb",
   ]
+  aside = changed.prepare()
+  assert aside == dream.folder.with_name(f"dream.old-{dream.key[:8]}")
   assert (aside / "shard").read_text() == "old"
   assert [path.name for path in changed.folder.iterdir()] == ["unfinished.json"]
   assert not changed.is_done()
@@ -107,7 +106,7 @@ def test_moving_aside_twice_loses_nothing(dream):
   other = _again(dream, code="2")
   for number in range(2):
     for one in (dream, other):
-      one.begin()
+      one.prepare()
       (one.folder / "mark").write_text(str(number))
   asides = sorted(dream.workdir.glob("dream.old-*"))
   assert len(asides) == 3
@@ -117,8 +116,8 @@ def test_moving_aside_twice_loses_nothing(dream):
 def test_foreign_files_in_a_step_folder_are_kept(dream):
   dream.folder.mkdir()
   (dream.folder / "notes.txt").write_text("mine")
-  assert dream.begin() == ["the former result is kept in dream.old-unknown"]
-  aside = dream.folder.with_name("dream.old-unknown")
+  aside = dream.prepare()
+  assert aside.name == "dream.old-unknown"
   assert (aside / "notes.txt").read_text() == "mine"
 
 
@@ -130,10 +129,10 @@ def test_a_damaged_record_is_an_error_that_says_what_to_do(dream):
 
 
 def test_a_failed_write_leaves_the_old_file(dream, monkeypatch):
-  dream.begin()
-  dream.finish({"old": 1}, 0, {})
+  dream.prepare()
+  dream.finish(0, {"old": 1})
   with pytest.raises(TypeError):
-    dream.finish({"new": object()}, 0, {})
+    dream.finish(0, {"new": object()})
   assert dream.record()["metrics"] == {"old": 1}
 
 
