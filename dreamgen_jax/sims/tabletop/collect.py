@@ -1,0 +1,160 @@
+"""Demonstrations, start frames and replays of the tabletop, as records."""
+
+from collections.abc import Iterator
+import contextlib
+
+import numpy as np
+
+from dreamgen_jax import registry
+from dreamgen_jax import types
+from dreamgen_jax.sims.tabletop import environment
+from dreamgen_jax.sims.tabletop import experts
+from dreamgen_jax.sims.tabletop import world as worlds
+
+DATASET = "tabletop"
+
+
+@contextlib.contextmanager
+def _reset(robot, verb, scene, seed, image_size, randomize_looks=False,
+           paraphrase=None) -> Iterator[tuple]:
+  """(environment, first observation) of a seed; closes it afterwards."""
+  env = environment.TabletopEnv(
+      robot, verb, scene, image_size=image_size, horizon=10**9,
+      randomize_looks=randomize_looks, terminate_on_success=False)
+  try:
+    observation, _ = env.reset(
+        seed=seed, options={"paraphrase": paraphrase or 0})
+    yield env, observation
+  finally:
+    env.close()
+
+
+def _record(env, robot, verb, scene, seed) -> dict:
+  """The fields that an episode and a prompt share."""
+  robot_data = registry.find("embodiments", f"tabletop_{robot}").EMBODIMENT
+  layout = env.world.layout
+  return dict(
+      id=f"{DATASET}-{robot}-{verb}-{scene}-{seed}",
+      embodiment=robot_data.name,
+      clock=robot_data.clock,
+      origin=types.Origin(kind="sim", dataset=DATASET, seed=seed),
+      facts={
+          "verb": verb,
+          "scene": scene,
+          "robot": robot,
+          "blocks": [block.colour for block in layout.blocks],
+          "bins": [thing.colour for thing in layout.bins],
+          "fixture": layout.fixture,
+      },
+  )
+
+
+def collect(
+    robot: str,
+    verb: str,
+    scene: str,
+    seed: int,
+    *,
+    length: int = 17,
+    randomize_looks: bool = False,
+    paraphrase: int | None = None,
+    image_size: int = 64,
+) -> types.Episode:
+  """One demonstration by the scripted expert.
+
+  Args:
+    robot: a key of `robots.ROBOTS`.
+    verb: a key of `tasks.TASKS`.
+    scene: a key of `scenes.SCENES`.
+    seed: of the reset and of the expert's own choices.
+    length: frames, states and actions of the episode; action[j] is commanded
+      after frame j is seen, the last one is never run.
+    randomize_looks: see `environment.TabletopEnv`.
+    paraphrase: which instruction; None is the canonical one.
+    image_size: pixels of each side of the images.
+
+  Returns:
+    Episode with video["front"] u8[length, h, w, 3], state and action
+    f32[length, 5], and success at the end; the experts are done by about step
+    14 and hold still after that.
+
+  Raises:
+    ConfigError: unknown robot, verb or scene.
+  """
+  with _reset(robot, verb, scene, seed, image_size, randomize_looks,
+              paraphrase) as (env, observation):
+    targets = experts.actions(
+        env.world, verb, worlds.stream(seed, worlds.EXPERT, verb))
+    frames, states, actions = [], [], []
+    info = {"success": False}
+    for j in range(length):
+      frames.append(observation["image_front"])
+      states.append(observation["state"])
+      actions.append(env.world.arm.limit(next(targets)))
+      if j + 1 < length:
+        observation, _, _, _, info = env.step(actions[-1])
+    return types.Episode(
+        video={"front": np.stack(frames)},
+        instruction=observation["language"],
+        state=np.stack(states),
+        action=np.stack(actions).astype(np.float32),
+        success=bool(info["success"]),
+        **_record(env, robot, verb, scene, seed),
+    )
+
+
+def start_prompt(
+    robot: str,
+    verb: str,
+    scene: str,
+    seed: int,
+    *,
+    randomize_looks: bool = False,
+    paraphrase: int | None = None,
+    image_size: int = 64,
+) -> types.Prompt:
+  """The reset's frame and instruction, for a world model to dream from.
+
+  Arguments and errors as for `collect`, whose first frame this is.
+  """
+  with _reset(robot, verb, scene, seed, image_size, randomize_looks,
+              paraphrase) as (env, observation):
+    return types.Prompt(
+        frames={"front": observation["image_front"]},
+        instruction=observation["language"],
+        **_record(env, robot, verb, scene, seed),
+    )
+
+
+def replay(
+    robot: str,
+    verb: str,
+    scene: str,
+    seed: int,
+    actions: np.ndarray,
+    *,
+    randomize_looks: bool = False,
+    image_size: int = 64,
+) -> tuple[bool, np.ndarray]:
+  """Executes actions from the reset of `seed`.
+
+  Args:
+    robot: as for `collect`, like verb, scene, seed and the rest.
+    verb: see above.
+    scene: see above.
+    seed: see above.
+    actions: float[n, 5].
+    randomize_looks: see above.
+    image_size: see above.
+
+  Returns:
+    (success at the end, frames u8[n + 1, h, w, 3]).
+  """
+  with _reset(robot, verb, scene, seed, image_size,
+              randomize_looks) as (env, observation):
+    frames, success = [observation["image_front"]], False
+    for action in actions:
+      observation, _, _, _, info = env.step(action)
+      frames.append(observation["image_front"])
+      success = info["success"]
+    return bool(success), np.stack(frames)

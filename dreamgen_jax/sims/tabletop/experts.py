@@ -1,0 +1,233 @@
+"""Scripted experts: waypoints per verb, spread over steps of at most 12 cm.
+
+A plan yields waypoints (x, y, z, yaw, close); it runs while the world moves,
+so it may look where a block went. `actions` turns it into one target per
+control step and holds the last target for ever.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from dreamgen_jax.sims.tabletop import control
+from dreamgen_jax.sims.tabletop import layout as layouts
+from dreamgen_jax.sims.tabletop import world as worlds
+
+HALF = layouts.HALF
+GRASP = HALF - 0.003  # height of the tip when it holds a block on the table
+SWEEP = 0.026  # height of the tip when it pushes
+CALM = 0.62  # share of the speed for verbs that need no carrying
+CARRIES = ("pick_place", "stack", "take_out")
+CARRY = 0.125  # height of the tip when it carries
+
+
+def _mod(angle: float, period: float) -> float:
+  return (angle + period / 2) % period - period / 2
+
+
+def _at(xy, z, yaw, close) -> np.ndarray:
+  return np.array([xy[0], xy[1], z, yaw, close], float)
+
+
+def _pick(world, rng, yaw=None):
+  """Opens above the first block, descends, closes."""
+  xy = world.position("block0")[:2] + rng.uniform(-0.003, 0.003, 2)
+  z = world.position("block0")[2] - HALF + GRASP
+  if yaw is None:
+    yaw = _mod(world.yaw("block0"), np.pi / 2)
+  yield _at(xy, z + rng.uniform(0.075, 0.09), yaw, 0)
+  yield _at(xy, z, yaw, 0)
+  yield _at(xy, z, yaw, 1)
+
+
+def _carry(world, rng, xy, z, yaw):
+  """Lifts, moves to xy, lowers to z, opens, retreats upwards."""
+  here = world.arm.target
+  high = max(CARRY + rng.uniform(0, 0.015), z + 0.05)
+  yield _at(here[:2], high, here[3], 1)
+  yield _at(xy, high, yaw, 1)
+  yield _at(xy, z, yaw, 1)
+  yield _at(xy, z, yaw, 0)
+  yield _at(xy, z + 0.09, yaw, 0)
+
+
+def _pick_place(world, rng):
+  yield from _pick(world, rng)
+  thing = world.layout.bins[0]
+  xy = np.array([thing.x, thing.y]) + rng.uniform(-0.012, 0.012, 2)
+  yield from _carry(world, rng, xy, 0.05, 0.0)
+
+
+def _lift(world, rng):
+  yield from _pick(world, rng)
+  here = world.arm.target
+  yield _at(here[:2], rng.uniform(0.15, 0.20), here[3], 1)
+
+
+def _stack(world, rng):
+  yield from _pick(world, rng)
+  below = world.position("block1")
+  yaw = _mod(world.yaw("block1"), np.pi / 2)
+  yield from _carry(world, rng, below[:2], 2 * HALF + GRASP + 0.004, yaw)
+
+
+def _sweep(world, rng, start, end, yaw=0.0):
+  """Goes down at `start` with closed fingers and moves to `end`."""
+  high = SWEEP + rng.uniform(0.075, 0.09)
+  yield _at(start, high, yaw, 1)
+  yield _at(start, SWEEP, yaw, 1)
+  yield _at(end, SWEEP, yaw, 1)
+
+
+def _displace(verb):
+  way = np.array(layouts.DIRECTIONS[verb])
+
+  def plan(world, rng):
+    block = world.position("block0")[:2]
+    reach = 0.02 + HALF
+    travel = rng.uniform(0.095, 0.115)
+    end = block + way * (travel - reach)
+    yield from _sweep(world, rng, block - way * (reach + 0.022), end)
+    yield _at(end - way * 0.04, SWEEP + 0.06, 0.0, 1)
+
+  return plan
+
+
+def _touch(world, rng):
+  block = world.position("block0")
+  xy = block[:2] + rng.uniform(-0.006, 0.006, 2)
+  top = block[2] + HALF
+  yield _at(xy, top + rng.uniform(0.08, 0.10), 0.0, 1)
+  yield _at(xy, top + 0.012, 0.0, 1)
+
+
+def _topple(world, rng):
+  pillar = world.position("pillar")[:2]
+  z = rng.uniform(0.10, 0.115)
+  yield _at(pillar - (0.085, 0), 0.19, 0.0, 1)
+  yield _at(pillar - (0.08, 0), z, 0.0, 1)
+  yield _at(pillar + (rng.uniform(0.06, 0.08), 0), z, 0.0, 1)
+  yield _at(pillar + (0.02, 0), z + 0.06, 0.0, 1)
+
+
+def _handle(world) -> np.ndarray:
+  return world.position("drawer") - (0, layouts.HANDLE, 0)
+
+
+def _open_drawer(world, rng):
+  """Hooks the closed fingers behind the bar and pulls towards -y."""
+  x, y, z = _handle(world)
+  behind = np.array([x + rng.uniform(-0.015, 0.015), y + 0.034])
+  yield _at(behind, 0.155, 0.0, 1)
+  yield _at(behind, z - 0.004, 0.0, 1)
+  pulled = behind - (0, rng.uniform(0.115, 0.125))
+  yield _at(pulled, z - 0.004, 0.0, 1)
+  yield _at(pulled + (0, 0.002), z + 0.08, 0.0, 1)
+
+
+def _close_drawer(world, rng):
+  x, y, z = _handle(world)
+  front = np.array([x + rng.uniform(-0.02, 0.02), y - 0.05])
+  yield _at(front, 0.14, 0.0, 1)
+  yield _at(front, z, 0.0, 1)
+  yield _at(front + (0, 0.05 + worlds.DRAWER_OPEN - 0.014), z, 0.0, 1)
+  yield _at(front + (0, 0.06), z + 0.04, 0.0, 1)
+
+
+def _press_button(world, rng):
+  xy = world.position("button")[:2] + rng.uniform(-0.008, 0.008, 2)
+  yield _at(xy, rng.uniform(0.14, 0.16), 0.0, 1)
+  yield _at(xy, 0.065, 0.0, 1)
+
+
+def _turn_lever(world, rng):
+  """Follows the lever's end from pointing at the robot to pointing at -y."""
+  pivot = np.array(world.layout.fixture_xy)
+  reach = rng.uniform(0.070, 0.080)
+
+  def beside(angle, gap):
+    along = np.array([-np.cos(angle), -np.sin(angle)])
+    across = np.array([-np.sin(angle), np.cos(angle)])
+    return pivot + along * reach + across * gap
+
+  yield _at(beside(0.0, 0.045), 0.14, 0.0, 1)
+  yield _at(beside(0.0, 0.045), 0.052, 0.0, 1)
+  last = rng.uniform(1.2, 1.4)
+  for part in (0.35, 0.7, 1.0):
+    yield _at(beside(part * last, 0.022), 0.052, 0.0, 1)
+  yield _at(beside(last, 0.05), 0.11, 0.0, 1)
+
+
+def _take_out(world, rng):
+  yield from _pick(world, rng)
+  yield from _carry(world, rng, world.layout.spot, GRASP + 0.004, 0.0)
+
+
+def _rotate(world, rng):
+  """Grasps, twists on the table by about 45 degrees, lets go."""
+  yaw = _mod(world.yaw("block0"), np.pi / 2)
+  turn = rng.uniform(0.72, 0.88) * (-1 if yaw > 0 else 1)
+  yield from _pick(world, rng, yaw)
+  x, y, z = world.arm.target[:3]
+  yield _at((x, y), z + 0.003, yaw + turn, 1)
+  yield _at((x, y), z + 0.001, yaw + turn, 0)
+  yield _at((x, y), z + 0.09, yaw + turn, 0)
+
+
+def _gather(world, rng):
+  a, b = world.position("block0")[:2], world.position("block1")[:2]
+  way = (b - a) / np.linalg.norm(b - a)
+  yaw = _mod(np.arctan2(way[1], way[0]), np.pi)
+  yaw = float(np.clip(yaw, -1.4, 1.4))
+  end = b - way * (3 * HALF + 0.018)
+  yield from _sweep(world, rng, a - way * (HALF + 0.044), end, yaw)
+  yield _at(end - way * 0.03, SWEEP + 0.06, yaw, 1)
+
+
+PLANS = {
+    "pick_place": _pick_place,
+    "lift": _lift,
+    "stack": _stack,
+    "push": _displace("push"),
+    "pull": _displace("pull"),
+    "slide_left": _displace("slide_left"),
+    "slide_right": _displace("slide_right"),
+    "touch": _touch,
+    "topple": _topple,
+    "open_drawer": _open_drawer,
+    "close_drawer": _close_drawer,
+    "press_button": _press_button,
+    "turn_lever": _turn_lever,
+    "take_out": _take_out,
+    "rotate": _rotate,
+    "gather": _gather,
+}
+
+
+def actions(world: worlds.World, verb: str,
+            rng: np.random.Generator) -> Iterator[np.ndarray]:
+  """Targets float[5], one per control step, without end.
+
+  The caller steps the world with each target before asking for the next.
+  Speed is drawn between 0.45 and 0.6 m/s; verbs without a carry have time to
+  go slower.
+  """
+  speed = rng.uniform(0.75, 1.0) * (1 if verb in CARRIES else CALM)
+  target = world.arm.target.copy()
+  for goal in PLANS[verb](world, rng):
+    start = target
+    distance = np.linalg.norm(goal[:3] - start[:3])
+    turn = abs(goal[3] - start[3])
+    # A fifth of a step more speed saves a whole step for short rests.
+    steps = max(
+        1,
+        np.ceil(distance / (control.MAX_MOVE * speed) - 0.2),
+        np.ceil(distance / control.MAX_MOVE - 1e-6),
+        np.ceil(turn / control.MAX_TURN - 1e-6),
+    )
+    for i in range(1, int(steps) + 1):
+      target = start + (goal - start) * (i / steps)
+      target[4] = goal[4]
+      yield target.copy()
+  while True:
+    yield target.copy()
