@@ -1,0 +1,242 @@
+"""Shards of records with receipts: writing that survives kills.
+
+A dataset is `num_shards` ArrayRecord files. Each is written under a temporary
+name, renamed, and then acknowledged by a receipt (`_shards/<split>-<i>.json`)
+that holds the key of its inputs and the hash of its content. A shard whose
+receipt agrees is never written again. `publish` checks all receipts and puts
+TFDS's `features.json` and, as the very last file, `dataset_info.json` in
+place: a folder without it is not a dataset yet. Local (or mounted) folders.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+from etils import epath
+from tensorflow_datasets.core import example_serializer, naming
+from tensorflow_datasets.core import splits as tfds_splits
+
+from dreamgen_jax import errors
+
+INDEX = "dreamgen_index.npz"
+_INFO = "dataset_info.json"
+
+
+def digest_of(value: Any) -> str:
+  """SHA-256 of a JSON-able value."""
+  text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+  """Writes and publishes the shards of one split.
+
+  Attributes:
+    path: the dataset's folder.
+    name: its TFDS name (snake_case).
+    features: tfds.features.FeaturesDict of tensors, text and scalars.
+    num_shards: fixed before the first shard is written.
+    split: name of the split.
+  """
+
+  path: pathlib.Path
+  name: str
+  features: tfds.features.FeaturesDict
+  num_shards: int
+  split: str = "train"
+
+  def file(self, shard: int) -> pathlib.Path:
+    """Where shard `shard` lies."""
+    return pathlib.Path(
+        self._template().sharded_filepath(
+            shard_index=shard, num_shards=self.num_shards
+        )
+    )
+
+  def receipt(self, shard: int) -> dict[str, Any] | None:
+    """The receipt of a finished shard, None if it is missing or stale."""
+    path = self._receipt_path(shard)
+    if not path.exists() or not self.file(shard).exists():
+      return None
+    receipt = json.loads(path.read_text())
+    agrees = (
+        receipt["num_shards"] == self.num_shards
+        and receipt["file_bytes"] == self.file(shard).stat().st_size
+    )
+    return receipt if agrees else None
+
+  def write(self, shard: int, key: str,
+            records: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> bool:
+    """Writes one shard unless its receipt already carries `key`.
+
+    Args:
+      shard: index of the shard.
+      key: digest of everything that its records are made from.
+      records: pairs (record, JSON-able facts for the index), drawn only if
+        the shard has to be written; the facts must hold a unique "id".
+
+    Returns:
+      Whether anything was written.
+    """
+    receipt = self.receipt(shard)
+    if receipt and receipt["key"] == key:
+      return False
+    final, side = self.file(shard), self._receipt_path(shard)
+    side.parent.mkdir(parents=True, exist_ok=True)
+    side.unlink(missing_ok=True)  # no receipt while the data changes
+    serializer = example_serializer.ExampleSerializer(
+        self.features.get_serialized_info()
+    )
+    temporary = final.with_name(f"incomplete.{uuid.uuid4().hex}.{final.name}")
+    # Compressed video does not shrink; plain records read faster.
+    file = array_record_module.ArrayRecordWriter(
+        os.fspath(temporary), "group_size:1,uncompressed"
+    )
+    content, rows, num_bytes = hashlib.sha256(), [], 0
+    try:
+      for record, row in records:
+        data = serializer.get_tf_example(record).SerializeToString(
+            deterministic=True
+        )
+        file.write(data)
+        content.update(len(data).to_bytes(8, "little") + data)
+        num_bytes += len(data)
+        rows.append(row)
+    except BaseException:
+      file.close()
+      temporary.unlink()
+      raise
+    file.close()
+    os.replace(temporary, final)
+    _write_text(side, json.dumps({
+        "shard": shard, "num_shards": self.num_shards, "key": key,
+        "content": content.hexdigest(), "num_bytes": num_bytes,
+        "file_bytes": final.stat().st_size, "rows": rows,
+    }))
+    return True
+
+  def publish(self, metadata: dict[str, Any], description: str = "") -> str:
+    """Makes the shards a dataset; returns the digest of its content.
+
+    Args:
+      metadata: JSON-able facts of the whole dataset.
+      description: one paragraph for TFDS.
+
+    Raises:
+      DataError: shards are missing, no episode in any, or an id twice.
+    """
+    receipts = [self.receipt(shard) for shard in range(self.num_shards)]
+    missing = [i for i, receipt in enumerate(receipts) if receipt is None]
+    if missing:
+      raise errors.DataError(
+          f"Cannot publish {self.path}: shards {missing} of "
+          f"{self.num_shards} are not written yet."
+      )
+    rows = [row for receipt in receipts for row in receipt["rows"]]
+    if not rows:
+      raise errors.DataError(f"Cannot publish {self.path}: it has no episode.")
+    counts = collections.Counter(row["id"] for row in rows)
+    if len(counts) < len(rows):
+      raise errors.DataError(
+          f"Cannot publish {self.path}: episode id "
+          f"{counts.most_common(1)[0][0]!r} occurs more than once."
+      )
+    digest = digest_of([
+        self.name, self.features.to_json(), metadata,
+        [receipt["content"] for receipt in receipts],
+    ])
+    write_index(self.path, rows, digest)
+    self._write_info(receipts, metadata | {"digest": digest}, description)
+    self._clean()
+    return digest
+
+  def _write_info(self, receipts, metadata, description) -> None:
+    identity = tfds.core.DatasetIdentity(
+        name=self.name, version=tfds.core.Version("1.0.0"),
+        data_dir=os.fspath(self.path), module_name="",
+    )
+    info = tfds.core.DatasetInfo(
+        builder=identity, description=description, features=self.features,
+        metadata=tfds.core.MetadataDict(metadata),
+    )
+    info.set_file_format("array_record")
+    info.set_splits(tfds_splits.SplitDict([
+        tfds_splits.SplitInfo(
+            name=self.split,
+            shard_lengths=[len(receipt["rows"]) for receipt in receipts],
+            num_bytes=sum(receipt["num_bytes"] for receipt in receipts),
+            filename_template=self._template(),
+        )
+    ]))
+    staging = self.path / f"incomplete.{uuid.uuid4().hex}"
+    staging.mkdir()
+    info.write_to_directory(epath.Path(staging))
+    for file in sorted(staging.iterdir(), key=lambda file: file.name == _INFO):
+      os.replace(file, self.path / file.name)
+    staging.rmdir()
+
+  def _clean(self) -> None:
+    """Removes what killed runs and runs with other shard counts left."""
+    wanted = {self.file(shard).name for shard in range(self.num_shards)}
+    for file in self.path.glob(f"{self.name}-{self.split}.array_record-*"):
+      if file.name not in wanted:
+        file.unlink()
+    for file in self.path.glob("incomplete.*"):
+      if file.is_file():
+        file.unlink()
+    for shard in self.path.glob(f"_shards/{self.split}-*.json"):
+      if int(shard.stem.rsplit("-", 1)[1]) >= self.num_shards:
+        shard.unlink()
+
+  def _template(self) -> naming.ShardedFileTemplate:
+    return naming.ShardedFileTemplate(
+        data_dir=epath.Path(self.path), dataset_name=self.name,
+        split=self.split, filetype_suffix="array_record",
+    )
+
+  def _receipt_path(self, shard: int) -> pathlib.Path:
+    return self.path / "_shards" / f"{self.split}-{shard:05d}.json"
+
+
+def is_published(path: pathlib.Path) -> bool:
+  """Whether the folder is a finished dataset."""
+  return (path / _INFO).exists()
+
+
+def unpublish(path: pathlib.Path) -> None:
+  """Takes the dataset's finished mark away; shards stay."""
+  for name in (_INFO, INDEX):
+    (path / name).unlink(missing_ok=True)
+
+
+def split_evenly(items: Sequence[Any], num_shards: int) -> list[list[Any]]:
+  """Contiguous parts in order, sizes differing by at most one."""
+  bounds = np.linspace(0, len(items), num_shards + 1).astype(int)
+  return [list(items[a:b]) for a, b in itertools.pairwise(bounds)]
+
+
+def write_index(path: pathlib.Path, rows: list[dict[str, Any]],
+                digest: str) -> None:
+  """Writes the sidecar index: one column per fact of an episode."""
+  temporary = path / f"incomplete.{uuid.uuid4().hex}.npz"
+  columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+  with temporary.open("wb") as file:
+    np.savez(file, digest=np.array(digest), **columns)
+  os.replace(temporary, path / INDEX)
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+  temporary = path.with_name(f"incomplete.{uuid.uuid4().hex}")
+  temporary.write_text(text)
+  os.replace(temporary, path)

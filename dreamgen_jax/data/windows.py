@@ -1,0 +1,358 @@
+"""Windows over episodes: index tables first, pixels only when asked for.
+
+Each class is a random access source (`len`, `[i]` -> dict of numpy arrays), so
+Grain takes it as it is; it is picklable and thread-safe as its dataset is.
+Vectors are in physical units unless normalizers are given. All rates come
+from the dataset's clock; gaps are in seconds.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from dreamgen_jax import errors, types
+from dreamgen_jax.data import dataset as dataset_lib
+from dreamgen_jax.data import images
+
+
+class Episodes(Protocol):
+  """What windows need: a `rlds.Dataset`, or `Memory` around one."""
+
+  embodiment: types.Embodiment
+  index: dict[str, np.ndarray]
+  clock: types.Clock
+  digest: str
+
+  def __len__(self) -> int:
+    """Number of episodes."""
+
+  def episode(self, i: int, cameras: Sequence[str] | None = None,
+              frames: Sequence[int] | None = None) -> types.Episode:
+    """Episode `i` with the wanted part of its video."""
+
+
+class Memory:
+  """Holds decoded episodes in RAM; each is decoded once, when first asked for.
+
+  For datasets that fit: nano runs, evaluation sets.
+  """
+
+  def __init__(self, dataset: dataset_lib.Dataset,
+               cameras: Sequence[str] | None = None,
+               size: tuple[int, int] | None = None):
+    """Wraps `dataset`; keeps `cameras` (None: all), resized to `size` (h, w).
+    """
+    self._dataset, self._size = dataset, size
+    self.cameras = list(dataset.cameras if cameras is None else cameras)
+    self.embodiment, self.clock = dataset.embodiment, dataset.clock
+    self.index, self.ids = dataset.index, dataset.ids
+    self.path, self.digest = dataset.path, dataset.digest
+    self._held: dict[int, types.Episode] = {}
+    self._lock = threading.Lock()
+
+  def __len__(self) -> int:
+    return len(self._dataset)
+
+  def __getstate__(self) -> dict[str, Any]:
+    return self.__dict__ | {"_lock": None, "_held": {}}
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    self.__dict__.update(state)
+    self._lock = threading.Lock()
+
+  def episode(self, i: int, cameras: Sequence[str] | None = None,
+              frames: Sequence[int] | None = None) -> types.Episode:
+    """As `Dataset.episode`; arrays are shared, do not write into them."""
+    with self._lock:
+      if i not in self._held:
+        self._held[i] = self._load(i)
+      episode = self._held[i]
+    wanted = self.cameras if cameras is None else cameras
+    for camera in wanted:
+      if camera not in episode.video:
+        raise errors.DataError(
+            f"Camera {camera!r} is not held in memory, only {self.cameras}."
+        )
+    take = slice(None) if frames is None else np.asarray(frames)
+    return dataclasses.replace(
+        episode, video={camera: episode.video[camera][take]
+                        for camera in wanted}
+    )
+
+  def _load(self, i: int) -> types.Episode:
+    episode = self._dataset.episode(i, self.cameras)
+    if self._size is None:
+      return episode
+    return dataclasses.replace(episode, video={
+        camera: images.resize(frames, *self._size)
+        for camera, frames in episode.video.items()
+    })
+
+
+class _Windows:
+  """A table of (episode, first frame); subclasses say how a row is loaded."""
+
+  def __init__(self, episodes: Episodes, size: tuple[int, int] | None):
+    self.episodes, self.size = episodes, size
+    self.table = np.zeros((0, 2), np.int64)
+
+  def __len__(self) -> int:
+    return len(self.table)
+
+  def _pixels(self, frames: np.ndarray) -> np.ndarray:
+    return images.resize(frames, *self.size) if self.size else frames
+
+  def _fill(self, last_starts: np.ndarray, stride: int, what: str) -> None:
+    """All starts 0, stride, .. <= last_starts[i] of the episodes kept."""
+    parts = [
+        np.stack([np.full(len(starts), i), starts], axis=1)
+        for i, last in enumerate(last_starts)
+        if self.episodes.index["kept"][i]
+        and len(starts := np.arange(0, last + 1, stride))
+    ]
+    if not parts:
+      raise errors.DataError(
+          f"{_name(self.episodes)} gives no {what}: of {len(self.episodes)} "
+          f"episodes, {int(self.episodes.index['kept'].sum())} are kept, the "
+          f"longest has {int(self.episodes.index['frames'].max())} frames."
+      )
+    self.table = np.concatenate(parts)
+
+
+class Clips(_Windows):
+  """Videos for a world model: {"video" u8[f,h,w,3], "instruction", "id"}."""
+
+  def __init__(self, episodes: Episodes, *, camera: str, num_frames: int,
+               video_hz: float | None = None, stride: int = 1,
+               size: tuple[int, int] | None = None):
+    """Clips of `num_frames` frames, shown at `video_hz`.
+
+    Args:
+      episodes: where from; episodes that are too short are left out.
+      camera: which camera.
+      num_frames: frames of a clip.
+      video_hz: rate of a clip; None keeps the dataset's.
+      stride: frames of the dataset from one clip's start to the next one's.
+      size: (h, w) to resize to; None keeps the dataset's.
+
+    Raises:
+      DataError: no episode is long enough.
+    """
+    super().__init__(episodes, size)
+    self.camera = camera
+    step = episodes.clock.video_hz / (video_hz or episodes.clock.video_hz)
+    self.offsets = np.floor(
+        np.arange(num_frames) * step + 0.5 + 1e-6).astype(np.int64)
+    self._fill(episodes.index["frames"] - 1 - self.offsets[-1], stride,
+               f"clip of {num_frames} frames at "
+               f"{episodes.clock.video_hz / step:g} Hz")
+
+  def __getitem__(self, i: int) -> dict[str, Any]:
+    number, start = self.table[i].tolist()
+    episode = self.episodes.episode(
+        number, [self.camera], start + self.offsets)
+    return {
+        "video": self._pixels(episode.video[self.camera]),  # f h w 3
+        "instruction": episode.instruction,
+        "id": episode.id,
+    }
+
+
+class Pairs(_Windows):
+  """Two frames and the actions from the first on, for inverse dynamics.
+
+  {"images" u8[2,v,h,w,3], "action" f32[u,a], "mask" bool[u,a],
+  "embodiment" i32[], "id"}. As in the released IDM every frame starts a pair,
+  the second frame is clamped to the last, and chunks are padded by
+  `pad_chunk`; the mask is False only where no label is known.
+  """
+
+  def __init__(self, episodes: Episodes, *, cameras: Sequence[str], gap: float,
+               horizon: int, stride: int = 1, padded: bool = True,
+               size: tuple[int, int] | None = None, normalizer=None):
+    """Pairs `gap` seconds apart with `horizon` control steps.
+
+    Args:
+      episodes: where from; all kept episodes with actions are used.
+      cameras: the views, in order.
+      gap: seconds from the first frame to the second.
+      horizon: actions of a chunk.
+      stride: frames from one pair to the next.
+      padded: False leaves out pairs that reach past their episode's end.
+      size: (h, w) to resize to; None keeps the dataset's.
+      normalizer: `normalize.Normalizer` of the actions, or None.
+
+    Raises:
+      DataError: the gap is less than one frame, or there is no pair.
+    """
+    super().__init__(episodes, size)
+    self.cameras, self.horizon = tuple(cameras), horizon
+    self.normalizer = normalizer
+    self.gap_frames = round(gap * episodes.clock.video_hz)
+    if self.gap_frames < 1:
+      raise errors.DataError(
+          f"A gap of {gap} s is less than one frame at "
+          f"{episodes.clock.video_hz:g} Hz."
+      )
+    frames, steps = episodes.index["frames"], episodes.index["steps"]
+    last = _last_acting_frame(episodes)
+    if not padded:
+      ratio = episodes.clock.steps_per_frame
+      last = np.minimum(last, frames - 1 - self.gap_frames)
+      last = np.minimum(
+          last, np.floor((steps - horizon) / ratio + 1e-6).astype(int))
+    self._fill(np.where(episodes.index["has_action"], last, -1), stride,
+               "frame pair with actions")
+
+  def __getitem__(self, i: int) -> dict[str, Any]:
+    number, start = self.table[i].tolist()
+    last = self.episodes.index["frames"][number] - 1
+    pair = [start, min(start + self.gap_frames, last)]
+    episode = self.episodes.episode(number, self.cameras, pair)
+    views = np.stack([
+        self._pixels(episode.video[camera]) for camera in self.cameras
+    ], axis=1)  # 2 v h w 3
+    keys = self.episodes.embodiment.action
+    step = _step(start, episode.clock)
+    action, mask = chunk(episode.action, keys, step, self.horizon,
+                         self.normalizer)
+    return {
+        "images": views,
+        "action": action,
+        "mask": mask,
+        "embodiment": np.int32(self.episodes.embodiment.id),
+        "id": episode.id,
+    }
+
+
+class Observations(_Windows):
+  """What a policy sees and should do.
+
+  {"image/<camera>" u8[o,h,w,3], "state" f32[o,s], "state_mask" bool[o],
+  "action" f32[u,a], "mask" bool[u,a], "embodiment" i32[], "instruction",
+  "id"}. Every frame starts a window. History before the first frame repeats
+  it; chunks are padded by `pad_chunk`.
+  """
+
+  def __init__(self, episodes: Episodes, *, cameras: Sequence[str],
+               horizon: int, history: int = 1,
+               history_gap: float | None = None, first_action: int = 0,
+               stride: int = 1, size: tuple[int, int] | None = None,
+               embodiment_id: int | None = None, state_normalizer=None,
+               action_normalizer=None):
+    """Observation histories with action chunks.
+
+    Args:
+      episodes: where from; all kept episodes with actions are used.
+      cameras: the cameras to show.
+      horizon: actions of a chunk.
+      history: observations o, the last one is now.
+      history_gap: seconds between them; None is one control step, or one
+        frame where the video is slower.
+      first_action: control steps from now to the chunk's first action;
+        Diffusion Policy counts from its first observation, 1 - history.
+      stride: frames from one window to the next.
+      size: (h, w) to resize to; None keeps the dataset's.
+      embodiment_id: overrides the embodiment's (dreams as their own robot).
+      state_normalizer, action_normalizer: `normalize.Normalizer` or None.
+
+    Raises:
+      DataError: no window.
+    """
+    super().__init__(episodes, size)
+    clock = episodes.clock
+    self.cameras, self.horizon = tuple(cameras), horizon
+    self.first_action = first_action
+    if history_gap is None:
+      history_gap = 1 / min(clock.video_hz, clock.control_hz)
+    self.ages = history_gap * np.arange(history - 1, -1, -1)  # seconds
+    self.embodiment_id = (
+        episodes.embodiment.id if embodiment_id is None else embodiment_id)
+    self.normalizers = state_normalizer, action_normalizer
+    last = _last_acting_frame(episodes)
+    self._fill(np.where(episodes.index["has_action"], last, -1), stride,
+               "observation with actions")
+
+  def __getitem__(self, i: int) -> dict[str, Any]:
+    number, start = self.table[i].tolist()
+    clock = self.episodes.clock
+    seconds = start / clock.video_hz - self.ages
+    frames = _nearest(seconds * clock.video_hz,
+                      self.episodes.index["frames"][number])
+    episode = self.episodes.episode(number, self.cameras, frames)
+    state_normalizer, action_normalizer = self.normalizers
+    keys = self.episodes.embodiment.action
+    action, mask = chunk(
+        episode.action, keys, _step(start, clock) + self.first_action,
+        self.horizon, action_normalizer)
+    width = self.episodes.embodiment.state_dim
+    state = np.zeros((len(self.ages), width), np.float32)
+    if episode.state is not None:
+      steps = _nearest(seconds * clock.control_hz, len(episode.state))
+      state = episode.state[steps]
+      if state_normalizer is not None:
+        state = state_normalizer.apply(state)
+    return {
+        **{f"image/{camera}": self._pixels(episode.video[camera])
+           for camera in self.cameras},
+        "state": state.astype(np.float32),
+        "state_mask": np.full(len(state), episode.state is not None),
+        "action": action,
+        "mask": mask,
+        "embodiment": np.int32(self.embodiment_id),
+        "instruction": episode.instruction,
+        "id": episode.id,
+    }
+
+
+def pad_chunk(values: np.ndarray, keys: Sequence[types.Key], start: int,
+              horizon: int) -> np.ndarray:
+  """Rows start .. start + horizon of float[n, d], padded past both ends.
+
+  Absolute keys repeat the first or last row, relative ones are zero there
+  (as in GR00T's loader).
+  """
+  wanted = np.arange(start, start + horizon)
+  inside = np.clip(wanted, 0, len(values) - 1)
+  out = values[inside]
+  outside = wanted != inside
+  absolute = np.repeat([key.absolute for key in keys],
+                       [key.dims for key in keys])
+  out[np.ix_(outside, ~absolute)] = 0
+  return out
+
+
+def chunk(action: np.ndarray, keys: Sequence[types.Key], start: int,
+          horizon: int, normalizer=None) -> tuple[np.ndarray, np.ndarray]:
+  """(action f32[u,a], mask bool[u,a]); NaN labels become zero and masked."""
+  values = pad_chunk(action, keys, start, horizon)  # u a
+  mask = np.isfinite(values)
+  values = np.where(mask, values, 0)
+  if normalizer is not None:
+    values = np.where(mask, normalizer.apply(values), 0)
+  return values.astype(np.float32), mask
+
+
+def _last_acting_frame(episodes: Episodes) -> np.ndarray:
+  """Per episode, the last frame at whose time there is still an action."""
+  by_steps = np.floor(
+      (episodes.index["steps"] - 1) / episodes.clock.steps_per_frame + 1e-6)
+  return np.minimum(by_steps.astype(int), episodes.index["frames"] - 1)
+
+
+def _step(frame: int, clock: types.Clock) -> int:
+  """The control step nearest to a frame's time."""
+  return int(np.floor(frame * clock.steps_per_frame + 0.5 + 1e-6))
+
+
+def _nearest(positions: np.ndarray, length: int) -> np.ndarray:
+  """Rounded positions, clamped into 0 .. length - 1."""
+  rounded = np.floor(positions + 0.5 + 1e-6).astype(np.int64)
+  return np.clip(rounded, 0, length - 1)
+
+
+def _name(episodes: Episodes) -> str:
+  return str(getattr(episodes, "path", "The dataset"))
