@@ -7,7 +7,9 @@ fail() { echo "error: $*" >&2; exit 1; }
 
 # Where no screen is, MuJoCo draws through EGL.
 export MUJOCO_GL="${MUJOCO_GL:-egl}"
-export PYOPENGL_PLATFORM="${PYOPENGL_PLATFORM:-$MUJOCO_GL}"
+if [[ "$MUJOCO_GL" == egl || "$MUJOCO_GL" == osmesa ]]; then
+  export PYOPENGL_PLATFORM="${PYOPENGL_PLATFORM:-$MUJOCO_GL}"
+fi
 export LP_NUM_THREADS="${LP_NUM_THREADS:-0}"
 # Keeps freed video buffers in the process: 3 to 4 times cheaper reads.
 export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-2147483648}"
@@ -65,7 +67,7 @@ install_opengl() {
     echo "Installing OpenGL for drawing without a screen ..."
     export DEBIAN_FRONTEND=noninteractive
     # shellcheck disable=SC2086
-    { apt-get update -qq && apt-get install -y -qq $packages; } >/dev/null \
+    { apt-get update && apt-get install -y $packages; } >/dev/null 2>&1 \
       || true
     can_draw && return
   fi

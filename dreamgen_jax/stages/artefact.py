@@ -196,8 +196,8 @@ def digest(path: pathlib.Path) -> str:
     return total.hexdigest()
   if not path.is_file():
     raise errors.DataError(f"{path} does not exist.")
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+  with path.open("rb") as stream:
+    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def canonical(value: Any) -> str:
@@ -253,7 +253,7 @@ def _move_aside(
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
   if not isinstance(value, dict) or not value:
     return {prefix: value}
-  flat = {}
+  flat: dict[str, Any] = {}
   for name, inner in value.items():
     flat |= _flat(inner, f"{prefix}.{name}" if prefix else name)
   return flat
