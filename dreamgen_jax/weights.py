@@ -118,28 +118,41 @@ def conv(name: str, path: str, layout: Transform = conv3d,
   return rules + [Rule(f"{name}.bias", f"{path}/bias")] * bias
 
 
+@dataclasses.dataclass(frozen=True)
+class _Compiled:
+  """A rule's templates as patterns and format strings, and its layer key."""
+
+  name: re.Pattern
+  path: re.Pattern
+  name_form: str
+  path_form: str
+  key: str | None
+
+
 @functools.cache
-def _compile(template: str) -> tuple[re.Pattern, str, frozenset[str]]:
-  """(pattern with a group per placeholder, format string, placeholders)."""
-  pattern, form, seen = "", "", set()
-  for part in re.split(r"(\{[^{}]+\})", template):
-    if not part.startswith("{"):
-      pattern += re.escape(part)
-      form += part
-      continue
-    key, _, allowed = part[1:-1].partition(":")
-    pattern += (f"(?P={key})" if key in seen
-                else f"(?P<{key}>{allowed or '[^./]+'})")
-    form += f"{{{key}}}"
-    seen.add(key)
-  return re.compile(pattern), form, frozenset(seen)
+def _compile(name: str, path: str) -> _Compiled:
+  allowed = dict(re.findall(r"\{(\w+):([^{}]+)\}", name + path))
 
+  def compile_one(template):
+    pattern, form, seen = "", "", set()
+    for part in re.split(r"(\{[^{}]+\})", template):
+      if not part.startswith("{"):
+        pattern += re.escape(part)
+        form += part
+        continue
+      key = part[1:-1].partition(":")[0]
+      pattern += (f"(?P={key})" if key in seen
+                  else f"(?P<{key}>{allowed.get(key, '[^./]+')})")
+      form += f"{{{key}}}"
+      seen.add(key)
+    return re.compile(pattern), form, seen
 
-def _index_key(rule: Rule) -> str | None:
-  """The placeholder that counts stacked layers."""
-  keys = _compile(rule.name)[2] - _compile(rule.path)[2]
-  assert len(keys) <= 1, rule
-  return next(iter(keys), None)
+  name_pattern, name_form, name_keys = compile_one(name)
+  path_pattern, path_form, path_keys = compile_one(path)
+  only = name_keys - path_keys
+  assert len(only) <= 1 and not path_keys - name_keys, (name, path)
+  return _Compiled(name_pattern, path_pattern, name_form, path_form,
+                   next(iter(only), None))
 
 
 def locate(name: str, table: Table) -> list[tuple[Rule, str, int | None]]:
@@ -147,10 +160,10 @@ def locate(name: str, table: Table) -> list[tuple[Rule, str, int | None]]:
   found = []
   for rule in table:
     if isinstance(rule, Rule):
-      match = _compile(rule.name)[0].fullmatch(name)
-      key = _index_key(rule)
+      compiled = _compile(rule.name, rule.path)
+      match, key = compiled.name.fullmatch(name), compiled.key
       if match and (key is None or match[key].isdecimal()):
-        path = _compile(rule.path)[1].format(**match.groupdict())
+        path = compiled.path_form.format(**match.groupdict())
         found.append((rule, path, int(match[key]) if key else None))
   return found
 
@@ -282,7 +295,7 @@ def export(params: Any, table: Table) -> dict[str, np.ndarray]:
     found = []
     for rule in table:
       if isinstance(rule, Rule) and not rule.spare:
-        match = _compile(rule.path)[0].fullmatch(path)
+        match = _compile(rule.name, rule.path).path.fullmatch(path)
         if match:
           found.append((rule, match.groupdict()))
     if not found:
@@ -292,7 +305,8 @@ def export(params: Any, table: Table) -> dict[str, np.ndarray]:
       double.append(path)
       continue
     (rule, parts), array = found[0], np.asarray(leaf)
-    key, form = _index_key(rule), _compile(rule.name)[1]
+    compiled = _compile(rule.name, rule.path)
+    key, form = compiled.key, compiled.name_form
     if key is None:
       out[form.format(**parts)] = rule.transform.export(array)
     else:

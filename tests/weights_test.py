@@ -11,6 +11,7 @@ from dreamgen_jax import errors, paths, weights
 TABLE = [
     weights.Rule("patch.weight", "patch/kernel", weights.patch(1, 2, 2)),
     *weights.dense("blocks.{i}.to_{p:q|k}", "blocks/attn/{p}"),
+    *weights.dense("blocks.{i}.to_out.0", "blocks/attn/o"),
     *weights.conv("up.{u}.conv", "up_{u}/conv", weights.conv2d, bias=False),
     weights.Rule("blocks.{i}.table", "blocks/table", weights.squeeze()),
     weights.Rule("shared.weight", "token/embedding"),
@@ -26,6 +27,8 @@ def _source():
   for i in range(2):
     shapes |= {f"blocks.{i}.to_q.weight": (3, 4), f"blocks.{i}.to_q.bias": (3,),
                f"blocks.{i}.to_k.weight": (2, 4), f"blocks.{i}.to_k.bias": (2,),
+               f"blocks.{i}.to_out.0.weight": (4, 5),
+               f"blocks.{i}.to_out.0.bias": (4,),
                f"blocks.{i}.table": (1, 6, 4)}
   return {name: rng.standard_normal(shape).astype(np.float32)
           for name, shape in shapes.items()}
@@ -35,7 +38,8 @@ def _target(dtype=np.float32):
   shapes = {
       "patch/kernel": (12, 5), "blocks/attn/q/kernel": (2, 4, 3),
       "blocks/attn/q/bias": (2, 3), "blocks/attn/k/kernel": (2, 4, 2),
-      "blocks/attn/k/bias": (2, 2), "blocks/table": (2, 6, 4),
+      "blocks/attn/k/bias": (2, 2),
+      "blocks/attn/o/kernel": (2, 5, 4), "blocks/attn/o/bias": (2, 4), "blocks/table": (2, 6, 4),
       "up_0/conv/kernel": (1, 1, 3, 2), "up_1/conv/kernel": (1, 1, 5, 4),
       "token/embedding": (6, 2)}
   return paths.unflatten({

@@ -1,0 +1,71 @@
+"""Rotary position embedding (Su et al., 2021) along one axis or several."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def table(positions: np.ndarray, dim: int,
+          theta: float = 10_000.0) -> np.ndarray:
+  """Angles f64[len(positions), dim / 2]: position * theta^(-2i / dim)."""
+  frequencies = theta ** (-np.arange(0, dim, 2, dtype=np.float64) / dim)
+  return np.outer(positions, frequencies)
+
+
+def grid(shape: Sequence[int], dims: Sequence[int],
+         theta: float = 10_000.0) -> tuple[jax.Array, jax.Array]:
+  """Cosines and sines for a grid of tokens, row-major; each axis has its dims.
+
+  Args:
+    shape: tokens along each axis, e.g. (t, h, w).
+    dims: how many of the head's dims turn with each axis; all even.
+    theta: base of the frequencies.
+
+  Returns:
+    (cos, sin), each f32[l, k / 2] with l = prod(shape), k = sum(dims).
+  """
+  # The angles are exact (float64, on the host); only axes become constants.
+  angles = [table(np.arange(size), dim, theta)
+            for size, dim in zip(shape, dims, strict=True)]
+
+  def spread(of):
+    parts = []
+    for axis, angle in enumerate(angles):
+      view = [1] * len(shape) + [angle.shape[-1]]
+      view[axis] = shape[axis]
+      part = jnp.asarray(of(angle), jnp.float32).reshape(view)
+      parts.append(jnp.broadcast_to(part, (*shape, angle.shape[-1])))
+    whole = jnp.concatenate(parts, axis=-1)
+    return whole.reshape(-1, whole.shape[-1])  # l k/2
+
+  return spread(np.cos), spread(np.sin)
+
+
+def wan_dims(head_dim: int) -> tuple[int, int, int]:
+  """A head's dims for (t, h, w): a third each, the remainder to time."""
+  space = 2 * (head_dim // 6)
+  return head_dim - 2 * space, space, space
+
+
+def rotate_pairs(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+  """Turns each pair of neighbours (2i, 2i + 1) by angle i.
+
+  Args:
+    x: [b, l, n, k].
+    cos, sin: f32[l, k / 2] or f32[b, l, k / 2].
+  """
+  cos, sin = cos[..., None, :], sin[..., None, :]  # l 1 k/2
+  y = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
+  even, odd = y[..., 0], y[..., 1]
+  y = jnp.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
+  return y.reshape(x.shape).astype(x.dtype)
+
+
+def rotate_halves(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+  """Turns each pair (i, i + k / 2) by angle i; arguments as `rotate_pairs`."""
+  cos, sin = cos[..., None, :], sin[..., None, :]  # l 1 k/2
+  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  y = [first * cos - second * sin, first * sin + second * cos]
+  return jnp.concatenate(y, axis=-1).astype(x.dtype)

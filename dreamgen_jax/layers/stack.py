@@ -1,0 +1,55 @@
+"""Identical blocks in a row: the one place of scan and rematerialisation."""
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from dreamgen_jax import errors
+
+# What the backward pass may keep instead of computing it again.
+_POLICIES = {
+    "full": None,  # nothing but each block's input
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+def repeat(block: nn.Module, x: Any, *inputs: Any, depth: int,
+           remat: str = "none") -> Any:
+  """Applies `depth` copies of a block, each with parameters of its own.
+
+  The parameters lie under the block's name, stacked along a first axis.
+  An accelerator runs a scan, which compiles one block; a CPU, whose threads
+  a loop's body uses badly, runs the blocks one after the other.
+
+  Args:
+    block: a module, not yet bound, with `__call__(x, *inputs) -> x`.
+    x: what walks through the blocks.
+    inputs: the same for every block; any of them may be None.
+    depth: how many.
+    remat: "none", "full" (keep only each block's input for the backward
+      pass) or "dots" (keep the results of matrix products with weights too).
+
+  Raises:
+    ConfigError: an unknown `remat`.
+  """
+  unroll = jax.default_backend() == "cpu"
+
+  def body(block, x, *inputs):
+    return block(x, *inputs), None
+
+  if remat != "none":
+    if remat not in _POLICIES:
+      raise errors.ConfigError(
+          f"remat is {remat!r}; it can be none, {', '.join(_POLICIES)}.")
+    # Inside a scan the compiler cannot undo the recomputation by itself.
+    body = nn.remat(body, policy=_POLICIES[remat], prevent_cse=unroll)
+  loop = nn.scan(
+      body,
+      variable_axes={"params": 0},
+      split_rngs={"params": True, "dropout": True},
+      in_axes=nn.broadcast,
+      length=depth,
+      unroll=depth if unroll else 1,
+  )
+  return loop(block, x, *inputs)[0]
