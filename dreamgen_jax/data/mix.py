@@ -1,0 +1,53 @@
+"""Mixes sources of samples in exact proportions, in a reproducible order."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grain
+
+from dreamgen_jax import errors
+
+_EPOCHS = 10**6  # plain `repeat()` overflows Grain's lengths
+
+
+def mix(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int,
+        then: Callable[[dict], dict] | None = None) -> grain.MapDataset:
+  """An endless random access dataset over all sources.
+
+  Each source is shuffled anew in every epoch. Proportions are exact in every
+  window of `batch_size` samples whose parts are whole numbers (1:1 in every
+  even batch), and positions within a window are shuffled, so that hosts which
+  take every k-th sample see all sources.
+
+  Args:
+    sources: pairs of (random access source such as `windows.Clips`, weight).
+    batch_size: the global batch size.
+    seed: decides the order, with nothing else.
+    then: applied to each loaded sample.
+
+  Raises:
+    DataError: no source, an empty one, or weights that are not positive.
+  """
+  if not sources:
+    raise errors.DataError("There is no source to load from.")
+  for i, (source, weight) in enumerate(sources):
+    if not len(source):
+      raise errors.DataError(f"Source {i} of the mix is empty.")
+    if not (math.isfinite(weight) and weight > 0):
+      raise errors.DataError(
+          f"Source {i} of the mix has weight {weight}; weights must be "
+          "positive."
+      )
+  parts = [
+      grain.MapDataset.source(source).seed(seed + i).shuffle().repeat(_EPOCHS)
+      for i, (source, _) in enumerate(sources)
+  ]
+  if len(parts) == 1:
+    mixed = parts[0]
+  else:
+    mixed = grain.MapDataset.mix(
+        parts, weights=[weight for _, weight in sources])
+  mixed = grain.experimental.WindowShuffleMapDataset(
+      mixed, window_size=batch_size, seed=seed)
+  return mixed if then is None else mixed.map(then)

@@ -1,0 +1,109 @@
+"""Tests of mixing and loading."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from dreamgen_jax import errors
+from dreamgen_jax.data import loader, windows
+
+
+class Numbers:
+  """Samples that name themselves; later ones load faster."""
+
+  def __init__(self, name, length):
+    self.name, self.length = name, length
+
+  def __len__(self):
+    return self.length
+
+  def __getitem__(self, i):
+    time.sleep(0.001 * (i % 3))
+    return {"value": np.float32([i, i]), "source": self.name}
+
+
+def _take(iterator, count):
+  return [next(iterator) for _ in range(count)]
+
+
+def _equal(a, b):
+  assert len(a) == len(b)
+  for x, y in zip(a, b, strict=True):
+    assert x.keys() == y.keys()
+    for name in x:
+      np.testing.assert_array_equal(x[name], y[name], name)
+
+
+def _make(seed=0, **kw):
+  sources = [(Numbers("real", 7), 1.0), (Numbers("neural", 50), 1.0)]
+  return loader.loader(sources, 8, seed, **kw)
+
+
+def test_every_batch_is_exactly_one_to_one():
+  batches = _take(_make(), 20)
+  for batch in batches:
+    assert batch["value"].shape == (8, 2)
+    assert (batch["source"] == "real").sum() == 4
+  places = {tuple(batch["source"]) for batch in batches}
+  assert len(places) > 5  # sources do not sit at fixed positions
+
+
+def test_an_epoch_is_a_permutation_and_the_next_one_another():
+  load = loader.loader([(Numbers("a", 12), 1.0)], 6, 0)
+  values = np.concatenate([b["value"][:, 0] for b in _take(load, 4)])
+  assert sorted(values[:12]) == sorted(values[12:]) == list(range(12))
+  assert values[:12].tolist() != values[12:].tolist()
+
+
+@pytest.mark.parametrize("num_threads", [0, 8])
+def test_order_depends_on_the_seed_alone(num_threads):
+  reference = _take(_make(), 6)
+  _equal(reference, _take(_make(num_threads=num_threads), 6))
+  other = _take(_make(seed=1), 6)
+  assert any((a["value"] != b["value"]).any()
+             for a, b in zip(reference, other, strict=True))
+
+
+def test_restart_goes_on_bit_equal():
+  whole = _take(_make(), 9)
+  first = _make()
+  _take(first, 4)
+  state = json.loads(json.dumps(first.get_state()))
+  first.close()
+  second = _make(num_threads=5)
+  second.set_state(state)
+  _equal(whole[4:], _take(second, 5))
+
+
+def test_hosts_share_each_batch():
+  whole = _take(_make(), 3)
+  hosts = [_take(_make(host=i, hosts=2), 3) for i in range(2)]
+  for batch, *parts in zip(whole, *hosts, strict=True):
+    def rows(part):
+      return [(s, v) for s, v in zip(part["source"], part["value"][:, 0],
+                                     strict=True)]
+    assert sorted(rows(batch)) == sorted(rows(parts[0]) + rows(parts[1]))
+  assert {s for part in hosts[0] for s in part["source"]} == {"real", "neural"}
+
+
+def test_then_is_applied_to_samples():
+  load = _make(then=lambda sample: {"double": 2 * sample["value"]})
+  batch = next(load)
+  assert list(batch) == ["double"] and (batch["double"] % 2 == 0).all()
+
+
+def test_windows_load_as_batches(dataset):
+  load = loader.loader([
+      (windows.Observations(dataset, cameras=["front"], horizon=4), 1.0)], 4, 0)
+  batch = next(load)
+  assert batch["image/front"].shape == (4, 1, 16, 16, 3)
+  assert batch["action"].shape == (4, 4, 4) and batch["mask"].dtype == bool
+  assert batch["embodiment"].tolist() == [7] * 4
+  assert all(text.startswith("touch object") for text in batch["instruction"])
+
+
+def test_bad_batch_size():
+  with pytest.raises(errors.DataError, match="multiple of the 2 hosts"):
+    loader.loader([(Numbers("a", 2), 1.0)], 3, 0, hosts=2)

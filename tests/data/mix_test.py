@@ -1,0 +1,44 @@
+"""Tests of mixing."""
+
+import pytest
+
+from dreamgen_jax import errors
+from dreamgen_jax.data import mix
+
+
+class Numbers:
+  """Samples that name themselves."""
+
+  def __init__(self, name, length):
+    self.name, self.length = name, length
+
+  def __len__(self):
+    return self.length
+
+  def __getitem__(self, i):
+    return {"value": i, "source": self.name}
+
+
+def test_weights():
+  found = mix.mix([(Numbers("a", 5), 3.0), (Numbers("b", 5), 1.0)], 8, 0)
+  for start in range(0, 40, 8):
+    window = [found[start + i]["source"] for i in range(8)]
+    assert window.count("a") == 6 and window.count("b") == 2
+
+
+def test_random_access_equals_a_walk():
+  found = mix.mix([(Numbers("a", 5), 1.0), (Numbers("b", 3), 1.0)], 4, 0)
+  walk = [found[i] for i in range(12)]
+  assert [found[i] for i in (11, 2, 7)] == [walk[i] for i in (11, 2, 7)]
+  assert {s["value"] for s in walk if s["source"] == "b"} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("sources, words", [
+    ([], "no source"),
+    ([(Numbers("a", 0), 1.0)], "Source 0 .* is empty"),
+    ([(Numbers("a", 2), 1.0), (Numbers("b", 2), 0.0)], "weight 0.0"),
+    ([(Numbers("a", 2), float("nan"))], "must be positive"),
+])
+def test_bad_sources(sources, words):
+  with pytest.raises(errors.DataError, match=words):
+    mix.mix(sources, 2, 0)
