@@ -11,7 +11,7 @@ os.environ.setdefault("PYOPENGL_PLATFORM", "egl")
 os.environ.setdefault("LP_NUM_THREADS", "0")
 
 try:
-  import mujoco  # noqa: F401
+  import mujoco
 except (ImportError, AttributeError, OSError) as error:
   raise errors.UserError(
       "The tabletop simulator cannot load MuJoCo with MUJOCO_GL="

@@ -1,14 +1,12 @@
 """Demonstrations, start frames and replays of the tabletop, as records."""
 
-from collections.abc import Iterator
 import contextlib
+from collections.abc import Iterator
 
 import numpy as np
 
-from dreamgen_jax import registry
-from dreamgen_jax import types
-from dreamgen_jax.sims.tabletop import environment
-from dreamgen_jax.sims.tabletop import experts
+from dreamgen_jax import registry, types
+from dreamgen_jax.sims.tabletop import environment, experts
 from dreamgen_jax.sims.tabletop import world as worlds
 
 DATASET = "tabletop"

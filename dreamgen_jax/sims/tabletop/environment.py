@@ -1,17 +1,14 @@
 """The tabletop as a Gymnasium environment."""
 
 import string
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
 
-from dreamgen_jax import errors
-from dreamgen_jax import registry
-from dreamgen_jax.sims.tabletop import render
-from dreamgen_jax.sims.tabletop import robots
+from dreamgen_jax import errors, registry
+from dreamgen_jax.sims.tabletop import render, robots, scenes, tasks
 from dreamgen_jax.sims.tabletop import scene as scene_builder
-from dreamgen_jax.sims.tabletop import scenes
-from dreamgen_jax.sims.tabletop import tasks
 from dreamgen_jax.sims.tabletop import world as worlds
 
 CAMERAS = ("front", "wrist", "left")
@@ -58,7 +55,7 @@ class TabletopEnv(gymnasium.Env):
     ConfigError: unknown robot, verb, scene or camera, or too large an image.
   """
 
-  metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
+  metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 5}
 
   def __init__(
       self,

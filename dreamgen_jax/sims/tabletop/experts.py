@@ -102,12 +102,12 @@ def _touch(world, rng):
 
 
 def _topple(world, rng):
-  pillar = world.position("pillar")[:2]
+  x, y, _ = world.position("pillar")
   z = rng.uniform(0.10, 0.115)
-  yield _at(pillar - (0.085, 0), 0.19, 0.0, 1)
-  yield _at(pillar - (0.08, 0), z, 0.0, 1)
-  yield _at(pillar + (rng.uniform(0.06, 0.08), 0), z, 0.0, 1)
-  yield _at(pillar + (0.02, 0), z + 0.06, 0.0, 1)
+  yield _at((x - 0.085, y), 0.19, 0.0, 1)
+  yield _at((x - 0.08, y), z, 0.0, 1)
+  yield _at((x + rng.uniform(0.06, 0.08), y), z, 0.0, 1)
+  yield _at((x + 0.02, y), z + 0.06, 0.0, 1)
 
 
 def _handle(world) -> np.ndarray:
@@ -117,21 +117,21 @@ def _handle(world) -> np.ndarray:
 def _open_drawer(world, rng):
   """Hooks the closed fingers behind the bar and pulls towards -y."""
   x, y, z = _handle(world)
-  behind = np.array([x + rng.uniform(-0.015, 0.015), y + 0.034])
-  yield _at(behind, 0.155, 0.0, 1)
-  yield _at(behind, z - 0.004, 0.0, 1)
-  pulled = behind - (0, rng.uniform(0.115, 0.125))
-  yield _at(pulled, z - 0.004, 0.0, 1)
-  yield _at(pulled + (0, 0.002), z + 0.08, 0.0, 1)
+  x, y, z = x + rng.uniform(-0.015, 0.015), y + 0.034, z - 0.004
+  pulled = y - rng.uniform(0.115, 0.125)
+  yield _at((x, y), 0.155, 0.0, 1)
+  yield _at((x, y), z, 0.0, 1)
+  yield _at((x, pulled), z, 0.0, 1)
+  yield _at((x, pulled + 0.002), z + 0.08, 0.0, 1)
 
 
 def _close_drawer(world, rng):
   x, y, z = _handle(world)
-  front = np.array([x + rng.uniform(-0.02, 0.02), y - 0.05])
-  yield _at(front, 0.14, 0.0, 1)
-  yield _at(front, z, 0.0, 1)
-  yield _at(front + (0, 0.05 + worlds.DRAWER_OPEN - 0.014), z, 0.0, 1)
-  yield _at(front + (0, 0.06), z + 0.04, 0.0, 1)
+  x += rng.uniform(-0.02, 0.02)
+  yield _at((x, y - 0.05), 0.14, 0.0, 1)
+  yield _at((x, y - 0.05), z, 0.0, 1)
+  yield _at((x, y + worlds.DRAWER_OPEN - 0.014), z, 0.0, 1)
+  yield _at((x, y + 0.01), z + 0.04, 0.0, 1)
 
 
 def _press_button(world, rng):
@@ -179,8 +179,13 @@ def _gather(world, rng):
   way = (b - a) / np.linalg.norm(b - a)
   yaw = _mod(np.arctan2(way[1], way[0]), np.pi)
   yaw = float(np.clip(yaw, -1.4, 1.4))
-  end = b - way * (3 * HALF + 0.018)
-  yield from _sweep(world, rng, a - way * (HALF + 0.044), end, yaw)
+  start = a - way * (HALF + 0.044)
+  yield from _sweep(world, rng, start, (a + b) / 2 - way * 0.07, yaw)
+  # The block has turned a little by now: aim again.
+  a, b = world.position("block0")[:2], world.position("block1")[:2]
+  way = (b - a) / np.linalg.norm(b - a)
+  end = b - way * (3 * HALF + 0.015)
+  yield _at(end, SWEEP, yaw, 1)
   yield _at(end - way * 0.03, SWEEP + 0.06, yaw, 1)
 
 

@@ -36,6 +36,8 @@ FIXTURES = {
 
 @dataclasses.dataclass(frozen=True)
 class Block:
+  """A cube at its centre; yaw in radians."""
+
   colour: str
   x: float
   y: float
@@ -45,6 +47,8 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Bin:
+  """An open tray, centred at x, y."""
+
   colour: str
   x: float
   y: float
@@ -172,15 +176,19 @@ def _possible(verb: str, layout: Layout) -> bool:
   if verb == "gather":
     way = (b - a) / np.linalg.norm(b - a)
     start = a - 0.10 * way
-    return (0.15 < np.linalg.norm(b - a) < 0.23 and _inside(start)
+    # Pushed on a face, not on an edge.
+    skew = np.arctan2(way[1], way[0]) - np.array([first.yaw, second.yaw])
+    skew = (skew + np.pi / 4) % (np.pi / 2) - np.pi / 4
+    return (np.abs(skew).max() < 0.4 and _inside(start)
+            and 0.15 < np.linalg.norm(b - a) < 0.23
             and _free(start, b, [*bins, *fixtures], 0.05)
             and _free(start, a, [other], 0.05))
   if verb == "stack":
     return _free(b, b, around_b, 0.068)
   if verb == "topple":
-    pillar = np.array(layout.fixture_xy)
+    x, y = layout.fixture_xy
     goal = np.array([layout.bins[0].x, layout.bins[0].y])
-    return (_free(pillar - (0.10, 0), pillar + (0.20, 0), [*bins, other,
-                  _block_rectangle(first)], 0.045)
+    things = [*bins, other, _block_rectangle(first)]
+    return (_free((x - 0.10, y), (x + 0.20, y), things, 0.045)
             and _free(a, goal, fixtures, 0.09))
   return True

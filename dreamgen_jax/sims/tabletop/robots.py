@@ -7,8 +7,8 @@ and the fingers collide. The base frame is the world frame: table top at z = 0,
 x away from the robot, y to its left.
 """
 
-from collections.abc import Callable
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from dreamgen_jax.sims.tabletop import layout as layouts
-from dreamgen_jax.sims.tabletop import robots
-from dreamgen_jax.sims.tabletop import scenes
+from dreamgen_jax.sims.tabletop import robots, scenes
 
 CAMERA = (1.06, -0.54, 0.62)
 LOOK_AT = (0.44, 0.0, 0.085)
@@ -167,11 +166,12 @@ def _defaults() -> str:
       '<default class="look"><geom contype="0" conaffinity="0" density="0" '
       'group="1"/></default>'
       '<default class="grip"><geom contype="1" conaffinity="0" condim="4" '
-      'friction="1.5 .05 .001" solref=".01 1" density="0"/></default>'
+      'friction="1.2 .05 .001" solref=".01 1" density="0"/></default>'
       '<default class="thing"><geom contype="2" conaffinity="3" condim="4" '
-      'friction="1 .02 .001" solref=".01 1" density="300"/></default>'
+      'friction=".9 .02 .001" solref=".01 1" density="300"/></default>'
+      # Priority lets low friction rule, so that pushed blocks slide.
       '<default class="still"><geom contype="0" conaffinity="3" condim="3" '
-      'friction=".8 .01 .001" density="0"/></default>'
+      'priority="1" friction=".45 .01 .001" density="0"/></default>'
   )
 
 
@@ -207,7 +207,7 @@ def build(robot: robots.Robot, paint: robots.Paint, scene: scenes.Scene,
       'specular="0 0 0"/></visual>'
       f'<asset>{assets}</asset><default>{_defaults()}</default>'
       f'<worldbody>{room}{cameras}{robot.build(paint)}{bins}{blocks}'
-      f'{_fixture(layout)}</worldbody>'
+      f"{_fixture(layout)}</worldbody>"
       '<equality><joint joint1="finger_left" joint2="finger_right"/></equality>'
       f'<actuator>{_actuators(robot)}</actuator></mujoco>'
   )

@@ -6,8 +6,8 @@ verbs ask that the block was never lifted, so that a pick-and-place that ends
 in the right place does not count.
 """
 
-from collections.abc import Callable
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -132,13 +132,13 @@ def _gap(world) -> float:
 
 def _gather(world):
   return bool(_low(world) and world.lifted("block1") < ON_TABLE
-              and _gap(world) < 0.085 and np.hypot(*world.moved()[:2]) > 0.03
-              and np.hypot(*world.moved("block1")[:2]) < 0.04)
+              and _gap(world) < 0.09 and np.hypot(*world.moved()[:2]) > 0.03
+              and np.hypot(*world.moved("block1")[:2]) < 0.05)
 
 
 def _gather_fraction(world):
   first = np.linalg.norm((world.start["block0"] - world.start["block1"])[:2])
-  return (first - _gap(world)) / (first - 0.085) if _low(world) else 0.0
+  return (first - _gap(world)) / (first - 0.09) if _low(world) else 0.0
 
 
 TASKS = {

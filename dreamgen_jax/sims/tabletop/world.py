@@ -3,11 +3,9 @@
 import mujoco
 import numpy as np
 
-from dreamgen_jax.sims.tabletop import control
+from dreamgen_jax.sims.tabletop import control, robots, scenes
 from dreamgen_jax.sims.tabletop import layout as layouts
-from dreamgen_jax.sims.tabletop import robots
 from dreamgen_jax.sims.tabletop import scene as scene_builder
-from dreamgen_jax.sims.tabletop import scenes
 
 START = (0.43, 0.0, 0.20, 0.0)  # x, y, z, yaw of the gripper
 DRAWER_OPEN = 0.10  # m, before close_drawer
