@@ -141,6 +141,9 @@ def test_every_scene_and_camera_draws():
     images[scene] = frame.mean(axis=(0, 1))
     # No corner looks past the room.
     assert frame[[0, 0, -1, -1], [0, -1, 0, -1]].max(axis=1).min() > 20
+    if scene == "brick":  # upright: red wall above, grey table below
+      redness = frame[..., 0].astype(int) - frame[..., 2]
+      assert redness[0, 20:].mean() > redness[-1].mean() + 15
   colours = np.array(list(images.values()))
   apart = np.abs(colours[:, None] - colours).sum(-1) + 99 * np.eye(len(images))
   assert apart.min() > 5
