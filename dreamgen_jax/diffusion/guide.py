@@ -34,7 +34,8 @@ def classifier_free(
   def guided(x, t, cond_inputs, uncond_inputs):
     if total == 1.0:
       return predict(x, t, *cond_inputs)
-    both = lambda a, b: jnp.concatenate([a, b])
+    def both(a, b):
+      return jnp.concatenate([a, b])
     inputs = jax.tree.map(both, cond_inputs, uncond_inputs)
     cond, uncond = jnp.split(predict(both(x, x), t, *inputs), 2)
     return uncond + total * (cond - uncond)

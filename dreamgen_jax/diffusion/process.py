@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamgen_jax import errors
-from dreamgen_jax import types
+from dreamgen_jax import errors, types
 
 TRAIN_STEPS = 1000  # Times that the released flow models were trained at.
 

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamgen_jax import errors
-from dreamgen_jax import types
+from dreamgen_jax import errors, types
 from dreamgen_jax.diffusion import process
 
 Predict = Callable[[types.Array, types.Array], types.Array]

@@ -9,10 +9,10 @@ frames (CPU, where XLA runs it three to four times as fast).
 from collections.abc import Sequence
 from typing import Any
 
-from einops import rearrange
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
+from flax import linen as nn
 
 from dreamgen_jax import types
 

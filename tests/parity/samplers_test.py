@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamgen_jax.diffusion import process
-from dreamgen_jax.diffusion import sample
+from dreamgen_jax.diffusion import process, sample
 
 STEPS_4 = (1.0, 0.75, 0.5, 0.25)
 FLOW = {

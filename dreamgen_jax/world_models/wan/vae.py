@@ -13,14 +13,12 @@ depends on video frame 0 alone.
 
 import dataclasses
 
-from einops import rearrange
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
+from flax import linen as nn
 
-from dreamgen_jax import errors
-from dreamgen_jax import interfaces
-from dreamgen_jax import types
+from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.layers import conv
 
 _ZEROS = nn.initializers.zeros_init()
