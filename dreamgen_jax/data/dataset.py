@@ -122,7 +122,8 @@ class Dataset:
       ) from error
 
   def episode(self, i: int, cameras: Sequence[str] | None = None,
-              frames: Sequence[int] | None = None) -> types.Episode:
+              frames: Sequence[int] | np.ndarray | None = None,
+              ) -> types.Episode:
     """Episode `i`; see `record.from_record` for cameras and frames."""
     return record.from_record(self.record(i), cameras, frames)
 

@@ -6,9 +6,9 @@ Formulas and zero-range rules are those of GR00T's released normalisers:
             passed through where they are equal
   mean_std  (x - mean) / std, passed through where std = 0
   identity  x
-Keys of kind "angle" are divided by half a turn instead, and "binary" keys go
-from {0, 1} to {-1, 1} and back by x > 0; normalize="identity" leaves these
-two alone as well (a binary key then comes back by x > 0.5, as released).
+Keys of kind "angle" are divided by half a turn instead (identity leaves them
+alone). "binary" keys always go from {0, 1} to {-1, 1} and back by x > 0;
+GR00T's released weights want {0, 1}: `binary_low=0.0`.
 """
 
 import dataclasses
@@ -75,7 +75,8 @@ class Accumulator:
     self._count = 0
     self._mean, self._m2 = np.zeros(width), np.zeros(width)
     self._min, self._max = np.full(width, np.inf), np.full(width, -np.inf)
-    self._rows, self._held = [], 0
+    self._rows: list[np.ndarray] = []
+    self._held = 0
     self._stride, self._seen = 1, 0
 
   def add(self, rows: np.ndarray) -> None:
@@ -172,14 +173,22 @@ def compute(dataset) -> dict[str, Statistics]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Normalizer:
-  """Maps physical units to the network's and back, along the last axis."""
+  """Maps physical units to the network's and back, along the last axis.
+
+  Attributes:
+    keys: the vector's keys in order.
+    statistics: over vectors of these keys.
+    binary_low: what a binary 0 is mapped to; 1 stays 1.
+  """
 
   keys: tuple[types.Key, ...]
   statistics: Statistics
+  binary_low: float = -1.0
 
   @classmethod
   def create(cls, keys: Sequence[types.Key], statistics: Statistics, *,
-             allow_constant: bool = False) -> "Normalizer":
+             allow_constant: bool = False,
+             binary_low: float = -1.0) -> "Normalizer":
     """A checked normalizer.
 
     Args:
@@ -187,11 +196,12 @@ class Normalizer:
       statistics: over vectors of these keys.
       allow_constant: accept keys that never move; their zero-range rule
         applies then.
+      binary_low: what a binary 0 is mapped to.
 
     Raises:
       DataError: widths differ, or a key to be normalised has no range.
     """
-    made = cls(tuple(keys), statistics)
+    made = cls(tuple(keys), statistics, binary_low)
     width = sum(key.dims for key in keys)
     if statistics.mean.shape != (width,):
       raise errors.DataError(
@@ -225,13 +235,15 @@ class Normalizer:
   def to_json(self) -> dict[str, Any]:
     """Plain values, for checkpoints."""
     return {"keys": [dataclasses.asdict(key) for key in self.keys],
-            "statistics": self.statistics.to_json()}
+            "statistics": self.statistics.to_json(),
+            "binary_low": self.binary_low}
 
   @classmethod
   def from_json(cls, value: dict[str, Any]) -> "Normalizer":
     """Inverse of `to_json`."""
     return cls(tuple(types.Key(**key) for key in value["keys"]),
-               Statistics.from_json(value["statistics"]))
+               Statistics.from_json(value["statistics"]),
+               value["binary_low"])
 
   def _map(self, x, function) -> np.ndarray:
     x = np.asarray(x, np.float64)
@@ -262,7 +274,7 @@ class Normalizer:
 
   def _apply_key(self, x, key, where) -> np.ndarray:
     if key.kind == "binary":
-      return x if key.normalize == "identity" else 2 * (x > 0.5) - 1.0
+      return np.where(x > 0.5, 1.0, self.binary_low)
     if not _scaled(key):
       return x / _half_turn(key)
     low, high = self._range(key, where)
@@ -277,7 +289,7 @@ class Normalizer:
 
   def _undo_key(self, y, key, where) -> np.ndarray:
     if key.kind == "binary":
-      return np.where(y > (0.5 if key.normalize == "identity" else 0), 1., 0.)
+      return np.where(y > (1 + self.binary_low) / 2, 1.0, 0.0)
     if not _scaled(key):
       return y * _half_turn(key)
     low, high = self._range(key, where)

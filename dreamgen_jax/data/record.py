@@ -59,9 +59,51 @@ def features(embodiment: types.Embodiment,
   })
 
 
+def identity(embodiment: types.Embodiment,
+             cameras: Sequence[str]) -> dict[str, Any]:
+  """What a dataset's metadata must say for its records to be understood."""
+  return {"embodiment": dataclasses.asdict(embodiment),
+          "cameras": list(cameras)}
+
+
 def num_steps(num_frames: int, clock: types.Clock) -> int:
   """Control steps from the first frame up to the last one's time."""
   return math.floor((num_frames - 1) * clock.steps_per_frame + 1e-6) + 1
+
+
+def steps(episode: types.Episode,
+          embodiment: types.Embodiment) -> dict[str, Any]:
+  """Columns of the steps of an episode, zeros where nothing is known.
+
+  Raises:
+    DataError: wrong widths or lengths, no video, no frame.
+  """
+  lengths = {len(frames) for frames in episode.video.values()}
+  if not lengths:
+    raise errors.DataError(f"Episode {episode.id!r} has no video.")
+  if len(lengths) > 1:
+    raise errors.DataError(
+        f"The cameras of episode {episode.id!r} differ in length: "
+        f"{sorted(lengths)}."
+    )
+  n = _length(episode, lengths.pop())
+  action = _rows(episode, "action", n, embodiment.action_dim)
+  mask = np.isfinite(action) & (episode.action is not None)
+  last = np.arange(n) == n - 1
+  return {
+      "observation": {
+          "state": _rows(episode, "state", n, embodiment.state_dim)
+      },
+      "action": np.where(mask, action, 0).astype(np.float32),
+      "action_mask": mask,
+      "action_spread": _rows(episode, "spread", n, embodiment.action_dim),
+      "is_first": np.arange(n) == 0,
+      "is_last": last,
+      "is_terminal": last & (episode.success is True),
+      "reward": (last & (episode.success is True)).astype(np.float32),
+      "discount": np.ones(n, np.float32),
+      "language_instruction": [episode.instruction.encode()] * n,
+  }
 
 
 def to_record(episode: types.Episode, embodiment: types.Embodiment,
@@ -83,40 +125,17 @@ def to_record(episode: types.Episode, embodiment: types.Embodiment,
           f"Episode {episode.id!r} has no camera {camera!r}, only "
           f"{sorted(episode.video)}."
       )
-  if not cameras:
-    raise errors.DataError(f"Episode {episode.id!r} has no video.")
-  counts = {len(episode.video[camera]) for camera in cameras}
-  if len(counts) > 1:
-    raise errors.DataError(
-        f"The cameras of episode {episode.id!r} differ in length: {counts}."
-    )
-  num_frames = counts.pop()
-  n = _length(episode, num_frames)
-  state = _rows(episode, "state", n, embodiment.state_dim)
-  action = _rows(episode, "action", n, embodiment.action_dim)
-  spread = _rows(episode, "spread", n, embodiment.action_dim)
-  mask = np.isfinite(action) & (episode.action is not None)
-  last = np.arange(n) == n - 1
+  videos = {camera: episode.video[camera] for camera in cameras}
+  columns = steps(dataclasses.replace(episode, video=videos), embodiment)
   return {
-      "steps": {
-          "observation": {"state": state},
-          "action": np.where(mask, action, 0).astype(np.float32),
-          "action_mask": mask,
-          "action_spread": spread,
-          "is_first": np.arange(n) == 0,
-          "is_last": last,
-          "is_terminal": last & (episode.success is True),
-          "reward": (last & (episode.success is True)).astype(np.float32),
-          "discount": np.ones(n, np.float32),
-          "language_instruction": [episode.instruction.encode()] * n,
-      },
+      "steps": columns,
       "episode_metadata": {
           "episode_id": episode.id.encode(),
           "embodiment": episode.embodiment.encode(),
           "video_hz": np.float32(episode.clock.video_hz),
           "control_hz": np.float32(episode.clock.control_hz),
-          "num_steps": np.int64(n),
-          "num_frames": np.int64(num_frames),
+          "num_steps": np.int64(len(columns["action"])),
+          "num_frames": np.int64(len(videos[cameras[0]])),
           "has_state": np.bool_(episode.state is not None),
           "has_action": np.bool_(episode.action is not None),
           "has_spread": np.bool_(episode.spread is not None),
@@ -124,10 +143,8 @@ def to_record(episode: types.Episode, embodiment: types.Embodiment,
               -1 if episode.success is None else episode.success
           ),
           "video": {
-              camera: video.encode(
-                  episode.video[camera], episode.clock.video_hz
-              )
-              for camera in cameras
+              camera: video.encode(frames, episode.clock.video_hz)
+              for camera, frames in videos.items()
           },
           "origin": json.dumps(dataclasses.asdict(episode.origin)).encode(),
           "facts": json.dumps(episode.facts).encode(),
@@ -136,7 +153,8 @@ def to_record(episode: types.Episode, embodiment: types.Embodiment,
 
 
 def from_record(record: Mapping[str, Any], cameras: Sequence[str] | None = None,
-                frames: Sequence[int] | None = None) -> types.Episode:
+                frames: Sequence[int] | np.ndarray | None = None,
+                ) -> types.Episode:
   """The episode of a record of nested columns, as `Dataset.record` gives it.
 
   Args:
@@ -197,6 +215,7 @@ def index_row(record: Mapping[str, Any]) -> dict[str, Any]:
       "has_state": bool(meta["has_state"]),
       "has_action": bool(meta["has_action"]),
       "success": int(meta["success"]),
+      "embodiment": _text(meta["embodiment"]),
       "kind": origin["kind"],
       "kept": origin["kept"],
   }

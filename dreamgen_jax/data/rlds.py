@@ -26,7 +26,8 @@ to_record = record.to_record
 
 def write(
     path: str | pathlib.Path, name: str,
-    episodes: Iterable[types.Episode | str], embodiment: types.Embodiment, *, cameras: Sequence[str] | None = None,
+    episodes: Iterable[types.Episode | str], embodiment: types.Embodiment, *,
+    cameras: Sequence[str] | None = None,
     num_shards: int = 1, digest: str = "",
     metadata: Mapping[str, Any] | None = None,
     make: Callable[[str], types.Episode | None] | None = None,
@@ -74,10 +75,7 @@ def write(
   writer = shards.Writer(path, name, spec, num_shards)
   key = shards.digest_of([digest, name, items, content, num_shards,
                           spec.to_json(), dataclasses.asdict(embodiment)])
-  facts = dict(metadata or {}) | {
-      "embodiment": dataclasses.asdict(embodiment), "cameras": cameras,
-      "key": key,
-  }
+  identity = record.identity(embodiment, cameras)
   if shards.is_published(path):
     found = dataset.Dataset(path)
     if found.metadata.get("key") == key:
@@ -99,8 +97,8 @@ def write(
   if barrier:
     barrier()
   if host == 0:
-    facts["clock"] = dataclasses.asdict(_clock(writer, path))
-    writer.publish(facts)
+    _check_clocks(writer)
+    writer.publish(identity, dict(metadata or {}) | {"key": key})
   if barrier:
     barrier()
   return dataset.Dataset(path)
@@ -137,7 +135,7 @@ def _content(episode: types.Episode) -> str:
       arrays = [value]
     else:
       arrays = []
-      if dataclasses.is_dataclass(value):
+      if isinstance(value, types.Clock | types.Origin):
         value = dataclasses.asdict(value)
       digest.update(json.dumps([field.name, value], sort_keys=True).encode())
     for array in arrays:
@@ -160,8 +158,8 @@ def _records(ids, many, embodiment, cameras):
     yield made, record.index_row(made)
 
 
-def _clock(writer: shards.Writer, path: pathlib.Path) -> types.Clock:
-  """The clock that all written episodes share."""
+def _check_clocks(writer: shards.Writer) -> None:
+  """All episodes of a dataset share one clock."""
   clocks = {
       (row["video_hz"], row["control_hz"])
       for i in range(writer.num_shards)
@@ -169,7 +167,6 @@ def _clock(writer: shards.Writer, path: pathlib.Path) -> types.Clock:
   }
   if len(clocks) > 1:
     raise errors.DataError(
-        f"The episodes of {path} have different clocks (video Hz, control "
-        f"Hz): {sorted(clocks)}; resample them first."
+        f"The episodes of {writer.path} have different clocks (video Hz, "
+        f"control Hz): {sorted(clocks)}; resample them first."
     )
-  return types.Clock(*clocks.pop()) if clocks else types.Clock(1.0, 1.0)

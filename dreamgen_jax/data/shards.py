@@ -126,19 +126,20 @@ class Writer:
     }))
     return True
 
-  def publish(self, metadata: dict[str, Any], description: str = "") -> str:
+  def publish(self, identity: dict[str, Any], metadata: dict[str, Any]) -> str:
     """Makes the shards a dataset; returns the digest of its content.
 
     Args:
-      metadata: JSON-able facts of the whole dataset.
-      description: one paragraph for TFDS.
+      identity: JSON-able facts that give the records their meaning.
+      metadata: further facts; these do not enter the digest.
 
     Raises:
       DataError: shards are missing, no episode in any, or an id twice.
     """
-    receipts = [self.receipt(shard) for shard in range(self.num_shards)]
-    missing = [i for i, receipt in enumerate(receipts) if receipt is None]
-    if missing:
+    found = [self.receipt(shard) for shard in range(self.num_shards)]
+    receipts = [receipt for receipt in found if receipt is not None]
+    if len(receipts) < self.num_shards:
+      missing = [i for i, receipt in enumerate(found) if receipt is None]
       raise errors.DataError(
           f"Cannot publish {self.path}: shards {missing} of "
           f"{self.num_shards} are not written yet."
@@ -153,21 +154,21 @@ class Writer:
           f"{counts.most_common(1)[0][0]!r} occurs more than once."
       )
     digest = digest_of([
-        self.name, self.features.to_json(), metadata,
+        self.features.to_json(), identity,
         [receipt["content"] for receipt in receipts],
     ])
     write_index(self.path, rows, digest)
-    self._write_info(receipts, metadata | {"digest": digest}, description)
+    self._write_info(receipts, metadata | identity | {"digest": digest})
     self._clean()
     return digest
 
-  def _write_info(self, receipts, metadata, description) -> None:
+  def _write_info(self, receipts, metadata) -> None:
     identity = tfds.core.DatasetIdentity(
         name=self.name, version=tfds.core.Version("1.0.0"),
         data_dir=os.fspath(self.path), module_name="",
     )
     info = tfds.core.DatasetInfo(
-        builder=identity, description=description, features=self.features,
+        builder=identity, features=self.features,
         metadata=tfds.core.MetadataDict(metadata),
     )
     info.set_file_format("array_record")
@@ -230,9 +231,11 @@ def write_index(path: pathlib.Path, rows: list[dict[str, Any]],
                 digest: str) -> None:
   """Writes the sidecar index: one column per fact of an episode."""
   temporary = path / f"incomplete.{uuid.uuid4().hex}.npz"
-  columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+  columns: dict[str, Any] = {
+      name: np.array([row[name] for row in rows]) for name in rows[0]
+  }
   with temporary.open("wb") as file:
-    np.savez(file, digest=np.array(digest), **columns)
+    np.savez(file, **columns, digest=np.array(digest))
   os.replace(temporary, path / INDEX)
 
 

@@ -8,6 +8,8 @@ to decode; B frames also made x264's bytes differ from run to run.
 
 import fractions
 import io
+import pathlib
+from typing import Any
 
 import av
 import numpy as np
@@ -39,18 +41,18 @@ def encode(frames: np.ndarray, hz: float) -> bytes:
   height, width = frames.shape[1:3]
   if max(height, width) <= SMALL:
     codec, pixels = "libx264rgb", "rgb24"
-    options = _COMMON | {"crf": "10", "preset": "veryfast"}
+    options = {"crf": "10", "preset": "veryfast"}
   else:
     codec = "libx264"
     # Subsampled colour needs even sides.
     pixels = "yuv444p" if height % 2 or width % 2 else "yuv420p"
-    options = _COMMON | {"crf": "18", "tune": "fastdecode"}
+    options = {"crf": "18", "tune": "fastdecode"}
   buffer = io.BytesIO()
   with av.open(buffer, "w", format="mp4") as container:
     rate = fractions.Fraction(float(hz)).limit_denominator(1000)
-    stream = container.add_stream(codec, rate=rate)
+    stream: Any = container.add_stream(codec, rate=rate)
     stream.width, stream.height, stream.pix_fmt = width, height, pixels
-    stream.options = options
+    stream.options = {**_COMMON, **options}
     stream.codec_context.thread_count = 1
     for frame in frames:
       picture = av.VideoFrame.from_ndarray(
@@ -61,14 +63,14 @@ def encode(frames: np.ndarray, hz: float) -> bytes:
   return buffer.getvalue()
 
 
-def probe(data: bytes) -> tuple[int, float, int, int]:
-  """(frames, hz, height, width) by the file's header, nothing decoded.
+def probe(data: bytes | pathlib.Path) -> tuple[int, float, int, int]:
+  """(frames, hz, height, width) by a file's header, nothing decoded.
 
   Raises:
-    DataError: the bytes are not a video.
+    DataError: not a video.
   """
   try:
-    with av.open(io.BytesIO(data)) as container:
+    with _open(data) as container:
       stream = container.streams.video[0]
       rate = stream.average_rate
       return (stream.frames, float(rate or 0), stream.codec_context.height,
@@ -79,11 +81,11 @@ def probe(data: bytes) -> tuple[int, float, int, int]:
     ) from error
 
 
-def decode(data: bytes, indices=None) -> np.ndarray:
-  """Decodes an mp4 file into uint8[f, h, w, 3] RGB frames.
+def decode(data: bytes | pathlib.Path, indices=None) -> np.ndarray:
+  """Decodes a video file into uint8[f, h, w, 3] RGB frames.
 
   Args:
-    data: the file; every video stream that FFmpeg reads will do.
+    data: the file's bytes or path; all that FFmpeg reads will do.
     indices: which frames to return, in any order and with repeats; only the
       needed groups are decoded. None returns all, and verifies their number.
 
@@ -91,7 +93,7 @@ def decode(data: bytes, indices=None) -> np.ndarray:
     DataError: damaged bytes, missing frames, or an index out of range.
   """
   try:
-    with av.open(io.BytesIO(data)) as container:
+    with _open(data) as container:
       stream = container.streams.video[0]
       stream.codec_context.thread_count = 1
       stream.codec_context.options = {"err_detect": "explode"}
@@ -100,6 +102,10 @@ def decode(data: bytes, indices=None) -> np.ndarray:
       return _some(container, stream, np.asarray(indices, np.int64))
   except (av.error.FFmpegError, IndexError) as error:
     raise errors.DataError(f"Damaged video: {_reason(error)}.") from error
+
+
+def _open(data: bytes | pathlib.Path):
+  return av.open(io.BytesIO(data) if isinstance(data, bytes) else str(data))
 
 
 def _all(container, stream) -> np.ndarray:

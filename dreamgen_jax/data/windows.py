@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dreamgen_jax import errors, types
+from dreamgen_jax import errors, registry, types
 from dreamgen_jax.data import dataset as dataset_lib
 from dreamgen_jax.data import images
 
@@ -30,7 +30,8 @@ class Episodes(Protocol):
     """Number of episodes."""
 
   def episode(self, i: int, cameras: Sequence[str] | None = None,
-              frames: Sequence[int] | None = None) -> types.Episode:
+              frames: Sequence[int] | np.ndarray | None = None,
+              ) -> types.Episode:
     """Episode `i` with the wanted part of its video."""
 
 
@@ -64,7 +65,8 @@ class Memory:
     self._lock = threading.Lock()
 
   def episode(self, i: int, cameras: Sequence[str] | None = None,
-              frames: Sequence[int] | None = None) -> types.Episode:
+              frames: Sequence[int] | np.ndarray | None = None,
+              ) -> types.Episode:
     """As `Dataset.episode`; arrays are shared, do not write into them."""
     with self._lock:
       if i not in self._held:
@@ -223,7 +225,7 @@ class Pairs(_Windows):
         "images": views,
         "action": action,
         "mask": mask,
-        "embodiment": np.int32(self.episodes.embodiment.id),
+        "embodiment": np.int32(_row(self.episodes.embodiment, episode)),
         "id": episode.id,
     }
 
@@ -256,7 +258,7 @@ class Observations(_Windows):
         Diffusion Policy counts from its first observation, 1 - history.
       stride: frames from one window to the next.
       size: (h, w) to resize to; None keeps the dataset's.
-      embodiment_id: overrides the embodiment's (dreams as their own robot).
+      embodiment_id: overrides the robots' own (dreams as their own robot).
       state_normalizer, action_normalizer: `normalize.Normalizer` or None.
 
     Raises:
@@ -269,8 +271,7 @@ class Observations(_Windows):
     if history_gap is None:
       history_gap = 1 / min(clock.video_hz, clock.control_hz)
     self.ages = history_gap * np.arange(history - 1, -1, -1)  # seconds
-    self.embodiment_id = (
-        episodes.embodiment.id if embodiment_id is None else embodiment_id)
+    self.embodiment_id = embodiment_id
     self.normalizers = state_normalizer, action_normalizer
     last = _last_acting_frame(episodes)
     self._fill(np.where(episodes.index["has_action"], last, -1), stride,
@@ -302,7 +303,9 @@ class Observations(_Windows):
         "state_mask": np.full(len(state), episode.state is not None),
         "action": action,
         "mask": mask,
-        "embodiment": np.int32(self.embodiment_id),
+        "embodiment": np.int32(
+            _row(self.episodes.embodiment, episode)
+            if self.embodiment_id is None else self.embodiment_id),
         "instruction": episode.instruction,
         "id": episode.id,
     }
@@ -325,7 +328,7 @@ def pad_chunk(values: np.ndarray, keys: Sequence[types.Key], start: int,
   return out
 
 
-def chunk(action: np.ndarray, keys: Sequence[types.Key], start: int,
+def chunk(action: types.Array, keys: Sequence[types.Key], start: int,
           horizon: int, normalizer=None) -> tuple[np.ndarray, np.ndarray]:
   """(action f32[u,a], mask bool[u,a]); NaN labels become zero and masked."""
   values = pad_chunk(action, keys, start, horizon)  # u a
@@ -352,6 +355,13 @@ def _nearest(positions: np.ndarray, length: int) -> np.ndarray:
   """Rounded positions, clamped into 0 .. length - 1."""
   rounded = np.floor(positions + 0.5 + 1e-6).astype(np.int64)
   return np.clip(rounded, 0, length - 1)
+
+
+def _row(embodiment: types.Embodiment, episode: types.Episode) -> int:
+  """Id of the episode's robot; a dataset may hold several of one layout."""
+  if episode.embodiment == embodiment.name:
+    return embodiment.id
+  return registry.find("embodiments", episode.embodiment).EMBODIMENT.id
 
 
 def _name(episodes: Episodes) -> str:

@@ -52,13 +52,20 @@ def test_angles_and_binary_values_ignore_statistics():
   keys = (types.Key("yaw", 1, unit="rad", kind="angle"),
           types.Key("roll", 1, unit="deg", kind="angle"),
           types.Key("grip", 1, kind="binary"),
-          types.Key("raw", 1, kind="binary", normalize="identity"))
+          types.Key("flag", 1, kind="binary", normalize="identity"))
   values = np.array([[np.pi / 2, -90, 1, 1], [-np.pi, 45, 0, 0]])
   made = normalize.Normalizer.create(keys, _statistics(values * 0))
   np.testing.assert_allclose(made.apply(values),
-                             [[0.5, -0.5, 1, 1], [-1, 0.25, -1, 0]], atol=1e-6)
+                             [[0.5, -0.5, 1, 1], [-1, 0.25, -1, -1]], atol=1e-6)
   np.testing.assert_allclose(made.undo(made.apply(values)), values, rtol=1e-6)
-  assert made.undo([[0, 0, 0.2, 0.2]])[0, 2:].tolist() == [1, 0]
+  raw = types.Key("turn", 4, unit="rad", kind="angle", normalize="identity")
+  same = normalize.Normalizer.create([raw], _statistics(values * 0))
+  np.testing.assert_allclose(same.apply(values), values, rtol=1e-6)
+  assert made.undo([[0, 0, 0.2, -0.2]])[0, 2:].tolist() == [1, 0]
+  released = normalize.Normalizer.create(
+      keys, _statistics(values * 0), binary_low=0.0)
+  assert released.apply(values)[:, 2:].tolist() == [[1, 1], [0, 0]]
+  assert released.undo([[0, 0, 0.6, 0.4]])[0, 2:].tolist() == [1, 0]
   with pytest.raises(errors.DataError, match="rad or deg"):
     normalize.Normalizer(
         (types.Key("yaw", 4, kind="angle"),), made.statistics).apply(values)

@@ -1,0 +1,1 @@
+"""Datasets that a user builds or imports, one folder each."""

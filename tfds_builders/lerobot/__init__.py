@@ -1,0 +1,1 @@
+"""Any LeRobot v2 folder, as episodes."""
