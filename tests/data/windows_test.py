@@ -174,3 +174,11 @@ def test_pad_chunk_on_both_sides():
   np.testing.assert_array_equal(
       windows.pad_chunk(values, keys, -1, 5),
       [[1, 0], [1, 10], [2, 20], [3, 30], [3, 0]])
+
+
+def test_robots_of_one_layout_keep_their_own_id(tmp_path, embodiment,
+                                                make_episode):
+  other = dataclasses.replace(make_episode(1), embodiment="tabletop_panda")
+  data = rlds.write(tmp_path / "d", "d", [make_episode(0), other], embodiment)
+  pairs = windows.Pairs(data, cameras=["front"], gap=0.2, horizon=2)
+  assert pairs[0]["embodiment"] == 7 and pairs[-1]["embodiment"] == 0
