@@ -5,6 +5,8 @@ import pathlib
 import time
 from typing import Any
 
+import numpy as np
+
 
 class History:
   """Append-only scalars by step.
@@ -57,3 +59,9 @@ class Progress:
         f"[{self._what}] {done}/{self._total} {self._unit}s  "
         f"{rate:.1f} {self._unit}s/s  {left:.0f} s left  {note}".rstrip(),
         flush=True)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+  """Peak signal to noise ratio in dB of two arrays of values in 0..255."""
+  error = np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)
+  return float(10 * np.log10(255.0**2 / max(error, 1e-10)))

@@ -21,6 +21,7 @@ from tokenizers import trainers
 from dreamgen_jax import errors
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+PAD_ID, END_ID = 0, 1  # of every T5-family vocabulary
 
 
 @functools.lru_cache

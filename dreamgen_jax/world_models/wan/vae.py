@@ -73,7 +73,7 @@ class VaeConfig:
 PRESETS = {
     "released": VaeConfig(),
     "nano": VaeConfig(
-        base_dim=12,
+        base_dim=8,
         num_res_blocks=1,
         latents_mean=(0.0,) * 16,
         latents_std=(1.0,) * 16,

@@ -1,0 +1,63 @@
+"""Trains the nano world model that ships with the package, from nothing.
+
+Command: python -m dreamgen_jax.main --config=configs/nano_pretrain.py \\
+           --workdir=runs/nano_pretrain
+Hardware: 2 CPU cores, 8 GB, about 3 hours; may be killed and goes on.
+Result: runs/nano_pretrain/export, the folder that is committed as
+`dreamgen_jax/world_models/wan/nano` with its model card.
+
+The corpus shows four robots, none of them the target (a Franka Panda), doing
+all sixteen verbs in nine rooms, none of them the quickstart's, half of the
+time in random colours: video and caption, no actions.
+"""
+
+from configs import common
+
+ROBOTS = ("so100", "gantry", "scara", "ur")
+VERBS = ("pick_place", "lift", "stack", "push", "pull", "slide_left",
+         "slide_right", "touch", "topple", "open_drawer", "close_drawer",
+         "press_button", "turn_lever", "take_out", "rotate", "gather")
+SCENES = ("marble", "slate", "felt", "sky", "brick", "checker", "dusk",
+          "sunset", "blush")
+
+
+def get_config(arg=None):
+  options = common.parse_arg(arg, scale=1.0)
+  steps = lambda count: max(int(count * options.scale), 4)
+  config = common.section(seed=0)
+  corpus = dict(
+      stage="collect", what="demonstrations", sim="tabletop", robots=ROBOTS,
+      verbs=VERBS, scenes=SCENES, length=17, image_size=64, paraphrases=3,
+      shards=16, workers=2)
+  config.corpus_plain = common.section(
+      first_seed=10_000_000, randomize_looks=False, episodes=steps(3584),
+      **corpus)
+  config.corpus_random = common.section(
+      first_seed=20_000_000, randomize_looks=True, episodes=steps(3584),
+      **corpus)
+  config.corpus_heldout = common.section(
+      first_seed=30_000_000, randomize_looks=True, episodes=64,
+      **corpus | dict(shards=1))
+  model = dict(name="wan", preset="nano", kw={})
+  corpora = dict(plain="corpus_plain", random="corpus_random",
+                 heldout="corpus_heldout")
+  config.vae = common.section(
+      stage="pretrain_vae", inputs=corpora, model=model,
+      crop_size=32, crop_frames=9, camera="front",
+      train=common.train(
+          steps(2600), 16, common.optim(2e-3, 100, weight_decay=0.0),
+          ema=True, log_steps=50, eval_steps=1000))
+  config.latents = common.section(
+      stage="encode", inputs=dict(corpora, vae="vae"), model=model,
+      camera="front", batch_size=16)
+  config.world_model = common.section(
+      stage="pretrain", inputs=dict(latents="latents"), model=model,
+      text_dropout=0.1, vocab_size=512,
+      train=common.train(
+          steps(20000), 32, common.optim(1e-3, 500), ema=True,
+          log_steps=50, eval_steps=1000))
+  config.export = common.section(
+      stage="export", inputs=dict(latents="latents", vae="vae",
+                                  world_model="world_model"),
+      model=model)
+  return config.lock()

@@ -1,0 +1,100 @@
+"""Stage: a simulator's scripted experts (or only its resets) -> episodes.
+
+Writes an RLDS dataset of demonstrations, or of prompts: one-frame episodes
+that say what to do. Episode ids are a function of the config alone.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import importlib
+import multiprocessing
+import pathlib
+from typing import Any
+
+from dreamgen_jax import errors
+from dreamgen_jax import metrics
+from dreamgen_jax import registry
+from dreamgen_jax import types
+from dreamgen_jax.data import rlds
+
+
+def run(config: Any, inputs: dict[str, pathlib.Path],
+        folder: pathlib.Path) -> dict[str, Any]:
+  """Collects `config.episodes` episodes over robots x verbs x scenes."""
+  del inputs
+  if config.what not in ("demonstrations", "prompts"):
+    raise errors.ConfigError(
+        f"what = {config.what!r}; have: demonstrations, prompts.")
+  registry.find("sims", config.sim)
+  layout = _layout(config)
+  work = {}
+  for i, (robot, verb, scene) in enumerate(_turns(config)):
+    seed = config.first_seed + i
+    work[f"{robot}-{verb}-{scene}-{seed:07d}"] = dict(
+        sim=config.sim, what=config.what, robot=robot, verb=verb, scene=scene,
+        seed=seed, length=config.length, image_size=config.image_size,
+        randomize_looks=config.randomize_looks,
+        paraphrase=i % config.paraphrases)
+  progress = metrics.Progress(folder.name, len(work), "episode")
+  with concurrent.futures.ProcessPoolExecutor(
+      config.workers, multiprocessing.get_context("spawn")) as pool:
+    done = 0
+
+    def make_many(ids):
+      nonlocal done  # shards are written one after the other
+      specs = [work[name] | {"name": name} for name in ids]
+      for episode in pool.map(_collect, specs, chunksize=8):
+        done += 1
+        progress.update(done)
+        yield episode
+
+    dataset = rlds.write(
+        folder / "data", folder.name, list(work), layout,
+        num_shards=config.shards, make_many=make_many)
+  asked = len(work)
+  return {"episodes": len(dataset), "asked": asked, "digest": dataset.digest}
+
+
+def _turns(config: Any) -> list[tuple[str, str, str]]:
+  """(robot, verb, scene) of each episode, every combination in turn."""
+  count = (len(config.robots), len(config.verbs), len(config.scenes))
+  turns = []
+  for i in range(config.episodes):
+    i, robot = divmod(i, count[0])
+    i, verb = divmod(i, count[1])
+    turns.append((config.robots[robot], config.verbs[verb],
+                  config.scenes[(i * 7 + verb + robot) % count[2]]))
+  return turns
+
+
+def _layout(config: Any) -> types.Embodiment:
+  robots = [registry.find("embodiments", f"{config.sim}_{robot}").EMBODIMENT
+            for robot in config.robots]
+  if any((robot.action, robot.state) != (robots[0].action, robots[0].state)
+         for robot in robots):
+    raise errors.ConfigError(
+        f"The robots {list(config.robots)} differ in state or action; collect "
+        "one dataset for each.")
+  return robots[0]
+
+
+@functools.cache
+def _module(sim: str) -> Any:
+  return importlib.import_module(f"dreamgen_jax.sims.{sim}.collect")
+
+
+def _collect(spec: dict[str, Any]) -> types.Episode | None:
+  """One episode, in a worker; None when the expert failed."""
+  spec = dict(spec)
+  module, what = _module(spec.pop("sim")), spec.pop("what")
+  name, length = spec.pop("name"), spec.pop("length")
+  if what == "prompts":
+    prompt = module.start_prompt(**spec)
+    return types.Episode(
+        id=name, instruction=prompt.instruction, clock=prompt.clock,
+        video={key: frame[None] for key, frame in prompt.frames.items()},
+        embodiment=prompt.embodiment, origin=prompt.origin,
+        facts=prompt.facts)
+  episode = module.collect(**spec, length=length)
+  return dataclasses.replace(episode, id=name) if episode.success else None

@@ -1,0 +1,27 @@
+"""Stage: video datasets -> latents and conditions, by a trained VAE."""
+
+import pathlib
+from typing import Any
+
+from dreamgen_jax import checkpoint
+from dreamgen_jax.stages import latents
+from dreamgen_jax.stages import models
+from dreamgen_jax.world_models.wan import model as wan
+from dreamgen_jax.world_models.wan import presets
+
+
+def run(config: Any, inputs: dict[str, pathlib.Path],
+        folder: pathlib.Path) -> dict[str, Any]:
+  """Encodes every input but `vae` into a folder of its own."""
+  inputs = dict(inputs)
+  params, facts = checkpoint.load(inputs.pop("vae") / "checkpoint")
+  model = wan.Model(presets.with_latent_statistics(
+      models.build("world_models", config.model).config,
+      facts["latents_mean"], facts["latents_std"]))
+  counts = {}
+  for name, path in inputs.items():
+    source = latents.clips(path / "data", model, config.camera)
+    counts[name] = len(latents.encode(
+        source, model, {"vae": params}, folder / name, config.batch_size))
+  return {"clips": counts, "latents_mean": facts["latents_mean"],
+          "latents_std": facts["latents_std"]}

@@ -1,0 +1,88 @@
+"""Clips as latents: what a world model trains on, computed once and kept.
+
+The frozen towers (VAE, text) cost as much as a training step, so their
+outputs lie beside the stage that uses them, as plain memory-mapped arrays.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from dreamgen_jax import dreamer
+from dreamgen_jax import interfaces
+from dreamgen_jax import metrics
+from dreamgen_jax.data import rlds
+from dreamgen_jax.data import windows
+from dreamgen_jax.stages import artefact
+
+
+def clips(path: pathlib.Path, model: interfaces.WorldModel,
+          camera: str) -> windows.Clips:
+  """The clips of a dataset in the shape and at the rate the model takes."""
+  c = model.config
+  episodes = windows.Memory(rlds.Dataset(path), [camera], (c.height, c.width))
+  return windows.Clips(
+      episodes, camera=camera, num_frames=c.frames, video_hz=c.video_hz,
+      stride=max(c.frames // 2, 1))
+
+
+def encode(source: windows.Clips, model: interfaces.WorldModel,
+           params: interfaces.Params, folder: pathlib.Path,
+           batch_size: int) -> "Latents":
+  """Writes the latents of all clips into `folder`, or finds them there.
+
+  Goes on where it was killed: progress.json says how many clips are done.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  shape = (len(source), *model.config.latent_shape)
+  note = folder / "progress.json"
+  facts = json.loads(note.read_text()) if note.exists() else {
+      "done": 0, "captions": [], "ids": []}
+  start = facts["done"]
+  arrays = {
+      name: np.lib.format.open_memmap(
+          folder / f"{name}.npy", "r+" if start else "w+", np.float32, shape)
+      for name in ("latent", "condition")}
+
+  @jax.jit
+  def both(params, video):
+    return (model.encode_video(params, video),
+            model.encode_condition(params, video[:, 0]))
+
+  progress = metrics.Progress(folder.name, len(source), "clip", start)
+  for begin in range(start, len(source), batch_size):
+    rows = [source[i] for i in
+            range(begin, min(begin + batch_size, len(source)))]
+    video = dreamer.pad(np.stack([row["video"] for row in rows]), batch_size)
+    for array, value in zip(arrays.values(), both(params, video),
+                            strict=True):
+      array[begin:begin + len(rows)] = np.asarray(value)[:len(rows)]
+    facts["done"] = begin + len(rows)
+    facts["captions"] += [row["instruction"] for row in rows]
+    facts["ids"] += [row["id"] for row in rows]
+    if begin // batch_size % 20 == 19 or facts["done"] == len(source):
+      for array in arrays.values():
+        array.flush()
+      artefact.write_json(note, facts)
+    progress.update(facts["done"])
+  return Latents(folder)
+
+
+class Latents:
+  """Random access over encoded clips: {"latent", "condition", "row"}."""
+
+  def __init__(self, folder: pathlib.Path):
+    facts = json.loads((folder / "progress.json").read_text())
+    self.captions, self.ids = facts["captions"], facts["ids"]
+    self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r")
+                    for name in ("latent", "condition")}
+
+  def __len__(self) -> int:
+    return len(self.ids)
+
+  def __getitem__(self, i: int) -> dict[str, Any]:
+    sample = {name: np.array(array[i]) for name, array in self._arrays.items()}
+    return sample | {"caption": self.captions[i]}

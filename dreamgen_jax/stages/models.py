@@ -1,0 +1,41 @@
+"""From a config's `model` section to the object it names."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from dreamgen_jax import errors
+from dreamgen_jax import registry
+
+
+def build(kind: str, spec: Mapping[str, Any], **fixed: Any) -> Any:
+  """The model that `dict(name=, preset=, kw={})` names.
+
+  Args:
+    kind: folder of the package: world_models, labelers or policies.
+    spec: the config's section.
+    **fixed: config fields that the stage decides, such as action_dim.
+
+  Raises:
+    ConfigError: unknown name, preset or field; lists what there is.
+  """
+  module = registry.find(kind, spec["name"])
+  if spec["preset"] not in module.PRESETS:
+    raise errors.ConfigError(
+        f"{spec['name']} has no preset {spec['preset']!r}; have: "
+        f"{', '.join(module.PRESETS)}."
+        + registry.nearest(spec["preset"], list(module.PRESETS)))
+  config = module.PRESETS[spec["preset"]]
+  changes = dict(spec.get("kw", {})) | fixed
+  fields = [field.name for field in dataclasses.fields(config)]
+  for name in changes:
+    if name not in fields:
+      raise errors.ConfigError(
+          f"{spec['name']} has no option {name!r}; have: {', '.join(fields)}."
+          + registry.nearest(name, fields))
+  return module.Model(dataclasses.replace(config, **changes))
+
+
+def rules(kind: str, spec: Mapping[str, Any]) -> list[tuple[str, tuple]]:
+  """The sharding rules of the model that the section names."""
+  return registry.find(kind, spec["name"]).RULES

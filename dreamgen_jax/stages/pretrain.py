@@ -1,0 +1,71 @@
+"""Stage: trains transformer and text encoder of a world model from nothing.
+
+Reads latents; writes `checkpoint` (transformer and text) and the tokenizer.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamgen_jax import checkpoint
+from dreamgen_jax import dreamer
+from dreamgen_jax.data import loader
+from dreamgen_jax.encoders import tokenizer as tokenizer_lib
+from dreamgen_jax.stages import latents
+from dreamgen_jax.stages import models
+from dreamgen_jax.stages import train
+from dreamgen_jax.world_models.wan import pretrain
+
+HELDOUT = "heldout"
+
+
+def run(config: Any, inputs: dict[str, pathlib.Path],
+        folder: pathlib.Path) -> dict[str, Any]:
+  """Trains on all latents but `heldout`, measures on those."""
+  model = models.build("world_models", config.model)
+  sources = {path.name: latents.Latents(path)
+             for path in sorted(inputs["latents"].iterdir()) if path.is_dir()}
+  tokenizer = tokenizer_lib.train(
+      (caption for name, source in sources.items() if name != HELDOUT
+       for caption in source.captions), config.vocab_size)
+  tokenizer.save(str(folder / "tokenizer.json"))
+  objective = pretrain.TextToVideo(model, text_dropout=config.text_dropout)
+  length = model.config.transformer.text_len
+  known = {}
+
+  def tokens(sample):
+    caption = sample.pop("caption")
+    if caption not in known:
+      ids, mask = tokenizer_lib.encode(tokenizer, [caption], length)
+      known[caption] = {"tokens": ids[0], "token_mask": mask[0]}
+    return sample | known[caption]
+
+  batches = loader.loader(
+      [(source, float(len(source))) for name, source in sources.items()
+       if name != HELDOUT],
+      config.train.batch_size, config.train.seed, then=tokens)
+  rows = [tokens(sources[HELDOUT][i]) for i in range(len(sources[HELDOUT]))]
+  heldout = {name: np.stack([row[name] for row in rows]) for row in rows[:1]
+             for name in row}
+
+  @jax.jit
+  def velocity_error(params):  # the same noise each time
+    keys = jax.random.split(jax.random.key(1), 4)
+    return jnp.mean(jnp.stack([
+        objective.loss(params, key, heldout)[1]["velocity_error"]
+        for key in keys]))
+
+  def evaluate(params):
+    return {"heldout_error": float(velocity_error(params))}
+
+  result = train.fit(
+      objective, objective.init(jax.random.key(config.train.seed)), batches,
+      config.train, folder, name=folder.name, evaluate=evaluate)
+  batches.close()
+  states = dreamer.encode_prompts(model, result.params, tokenizer, [""])
+  checkpoint.save(folder / "checkpoint", result.params, {})
+  return {"seconds": result.seconds, **evaluate(result.params),
+          "empty_prompt_norm": float(np.linalg.norm(states))}

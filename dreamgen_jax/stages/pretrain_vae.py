@@ -1,0 +1,75 @@
+"""Stage: trains a world model's video autoencoder from nothing.
+
+Reads video datasets; writes `checkpoint` (the VAE's parameters) with the mean
+and deviation of each latent channel, which diffusion needs, in its facts.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamgen_jax import checkpoint
+from dreamgen_jax import metrics
+from dreamgen_jax.data import loader
+from dreamgen_jax.data import rlds
+from dreamgen_jax.data import windows
+from dreamgen_jax.stages import models
+from dreamgen_jax.stages import train
+from dreamgen_jax.world_models.wan import pretrain
+from dreamgen_jax.world_models.wan import vae
+
+HELDOUT = "heldout"
+
+
+def run(config: Any, inputs: dict[str, pathlib.Path],
+        folder: pathlib.Path) -> dict[str, Any]:
+  """Trains on all inputs but `heldout`, measures on that one."""
+  model = models.build("world_models", config.model)
+  c = model.config
+  objective = pretrain.VaeObjective(
+      model, crop_size=config.crop_size, crop_frames=config.crop_frames)
+  clips = {
+      name: windows.Clips(
+          windows.Memory(rlds.Dataset(path / "data"), [config.camera],
+                         (c.height, c.width)),
+          camera=config.camera, num_frames=c.frames, video_hz=c.video_hz)
+      for name, path in inputs.items()
+  }
+  batches = loader.loader(
+      [(source, 1.0) for name, source in clips.items() if name != HELDOUT],
+      config.train.batch_size, config.train.seed,
+      then=lambda sample: {"video": sample["video"]})
+  heldout = np.stack([clips[HELDOUT][i]["video"] for i in range(32)])
+
+  @jax.jit
+  def reconstruct(params, video):
+    moments = vae.encode(c.vae, params, video.astype(jnp.float32) / 127.5 - 1)
+    again = vae.decode(c.vae, params, vae.mode(moments))
+    return vae.mode(moments), jnp.round((again + 1) * 127.5)
+
+  def evaluate(params):
+    again = np.concatenate([
+        np.asarray(reconstruct(params, heldout[i:i + 8])[1])
+        for i in range(0, len(heldout), 8)])
+    return {"heldout_psnr": metrics.psnr(again, heldout)}
+
+  result = train.fit(
+      objective, objective.init(jax.random.key(config.train.seed)), batches,
+      config.train, folder, name=folder.name, evaluate=evaluate)
+  batches.close()
+  sample = [clips[name][i]["video"] for name in clips if name != HELDOUT
+            for i in range(0, len(clips[name]), max(len(clips[name]) // 64, 1))]
+  latent = np.concatenate([
+      np.asarray(reconstruct(result.params, np.stack(sample[i:i + 8]))[0])
+      for i in range(0, len(sample) - 7, 8)])
+  facts = {
+      "latents_mean": latent.mean(axis=(0, 1, 2, 3)).tolist(),
+      "latents_std": latent.std(axis=(0, 1, 2, 3)).tolist(),
+      "heldout_psnr": evaluate(result.params)["heldout_psnr"],
+      "seconds": result.seconds,
+  }
+  checkpoint.save(folder / "checkpoint", result.params, facts)
+  return facts | {"loss": result.history[-1].get("loss")}

@@ -1,0 +1,43 @@
+"""Sizes of the released Wan models and of nano, and how they are sharded."""
+
+import dataclasses
+
+from dreamgen_jax.encoders import t5
+from dreamgen_jax.world_models.wan import dit
+from dreamgen_jax.world_models.wan import model
+from dreamgen_jax.world_models.wan import vae
+
+_480P = dict(frames=81, height=480, width=832, video_hz=16.0)
+
+PRESETS = {
+    "wan2_2_i2v_a14b_expert": model.Config(
+        dit.PRESETS["i2v_a14b"], vae.PRESETS["released"],
+        t5.PRESETS["umt5_xxl"], guidance=3.5, sample_shift=5.0, **_480P),
+    # Trained from nothing on a simulated tabletop; see nano/README.md.
+    "nano": model.Config(
+        dit.Config(width=256, heads=4, layers=8, ffn=768, text_dim=128,
+                   text_len=20, freq_dim=128),
+        vae.PRESETS["nano"],
+        t5.Config(vocabulary=512, width=128, heads=4, head_dim=32, ffn=256,
+                  layers=2, bias_everywhere=True),
+        frames=17, height=64, width=64, video_hz=5.0, steps=20, guidance=3.0,
+        weighted=False),
+}
+
+# Axes of the last dimensions; the stacked layer axis in front stays whole.
+RULES = [
+    (r"(q|k|v|k_image|v_image|ffn_in|wi.*)/kernel$", ("fsdp", "tensor")),
+    (r"(o|ffn_out|wo)/kernel$", ("tensor", "fsdp")),
+    (r"(patch|head|time_.*|text_.*|image_.*)/kernel$", ("fsdp", "tensor")),
+    (r"lora_a$", ("fsdp", None)),
+    (r"lora_b$", (None, "tensor")),
+    (r"embed.*$", ("tensor", "fsdp")),
+    (r".*", ()),
+]
+
+
+def with_latent_statistics(config: model.Config, mean: list[float],
+                           std: list[float]) -> model.Config:
+  """The config with the latent normalisation of a trained VAE."""
+  return dataclasses.replace(config, vae=dataclasses.replace(
+      config.vae, latents_mean=tuple(mean), latents_std=tuple(std)))
