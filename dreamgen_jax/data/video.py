@@ -96,7 +96,6 @@ def decode(data: bytes | pathlib.Path, indices=None) -> np.ndarray:
     with _open(data) as container:
       stream = container.streams.video[0]
       stream.codec_context.thread_count = 1
-      stream.codec_context.options = {"err_detect": "explode"}
       if indices is None:
         return _all(container, stream)
       return _some(container, stream, np.asarray(indices, np.int64))

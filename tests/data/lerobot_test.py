@@ -165,6 +165,17 @@ def test_messy_folders_are_reported_not_refused(made, embodiment):
   assert short.origin == types.Origin("robot", dataset="robot")
 
 
+def test_a_short_table_cuts_the_video(made, embodiment):
+  path, episodes = made
+  lerobot_table = path / "data/chunk-000/episode_000001.parquet"
+  pq.write_table(pq.read_table(lerobot_table).slice(0, 4), lerobot_table)
+  folder = lerobot.Folder(path, embodiment)
+  assert any("has 4" in finding for finding in folder.findings)
+  found = folder.episode("episode_1")
+  assert len(found.video["front"]) == len(found.action) == 4
+  np.testing.assert_array_equal(found.state, episodes[1].state[:4])
+
+
 def test_missing_cameras_rates_and_lengths(made, embodiment):
   path, _ = made
   _foreign(path)

@@ -155,3 +155,18 @@ def test_widths_and_modes_are_checked():
   made = normalize.Normalizer.create([types.Key("x", 2)], statistics)
   with pytest.raises(errors.DataError, match="width 5"):
     made.apply(np.zeros((3, 5)))
+
+
+def test_released_rules_by_hand():
+  statistics = normalize.Statistics(
+      mean=np.array([1.0, 2.0]), std=np.array([2.0, 0.0]),
+      min=np.array([-3.0, 2.0]), max=np.array([5.0, 2.0]),
+      q01=np.array([-1.0, 2.0]), q99=np.array([3.0, 2.0]), count=9)
+  for mode, expected, back in [
+      ("min_max", [2.0, 0], [9, 2]), ("q99", [1, 7], [3, 7]),
+      ("mean_std", [4, 7], [9, 7]), ("identity", [9, 7], [9, 7])]:
+    made = normalize.Normalizer.create(
+        [types.Key("x", 2, normalize=mode)], statistics, allow_constant=True)
+    found = made.apply([9.0, 7.0])
+    np.testing.assert_allclose(found, expected, err_msg=mode)
+    np.testing.assert_allclose(made.undo(found), back, err_msg=mode)

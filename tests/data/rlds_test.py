@@ -306,3 +306,45 @@ def test_pickles_and_threads(dataset, episodes):
     found = list(pool.map(copy.episode, [i % 5 for i in range(40)]))
   for i, episode in enumerate(found):
     assert episode.id == episodes[i % 5].id
+
+
+def test_unfinished_shards_of_other_inputs_are_made_again(tmp_path, embodiment,
+                                                          episodes):
+  ready, calls = {e.id: e for e in episodes}, []
+
+  def make(id_):
+    calls.append(id_)
+    if len(calls) == 3:
+      raise KeyboardInterrupt
+    return ready[id_]
+
+  path = tmp_path / "d"
+  with pytest.raises(KeyboardInterrupt):
+    rlds.write(path, "d", list(ready), embodiment, num_shards=5, digest="old",
+               make=make)
+  (path / "incomplete.123.d-train").write_bytes(b"left by a killed run")
+  rlds.write(path, "d", list(ready), embodiment, num_shards=5, digest="new",
+             make=make)
+  assert calls[3:] == list(ready)
+  assert not list(path.glob("incomplete*"))
+
+
+def test_ready_episodes_are_known_by_their_content(tmp_path, embodiment,
+                                                   episodes):
+  rlds.write(tmp_path / "d", "d", episodes, embodiment)
+  rlds.write(tmp_path / "d", "d", episodes, embodiment)  # the same: fine
+  video = {c: v.copy() for c, v in episodes[0].video.items()}
+  video["front"][0, 0, 0, 0] += 1
+  changed = [dataclasses.replace(episodes[0], video=video), *episodes[1:]]
+  with pytest.raises(errors.DataError, match="already holds"):
+    rlds.write(tmp_path / "d", "d", changed, embodiment)
+
+
+def test_foreign_record_file(dataset, tmp_path, embodiment, episodes):
+  path = _copy(dataset, tmp_path)
+  other = rlds.write(tmp_path / "o", "sticks", episodes[:2], embodiment,
+                     num_shards=2)
+  name = "sticks-train.array_record-00001-of-00002"
+  shutil.copy(other.path / name, path / name)
+  with pytest.raises(errors.DataError, match="hold 3 records; .* promises 5"):
+    rlds.Dataset(path).episode(0)
