@@ -1,0 +1,8 @@
+"""Diffusion Policy: a U-Net that denoises chunks of actions."""
+
+from dreamgen_jax.policies.diffusion_policy.model import (
+    PRESETS,
+    RULES,
+    Config,
+    Model,
+)

@@ -1,0 +1,360 @@
+"""Diffusion Policy (Chi et al., arXiv 2303.04137), with optional language.
+
+Images and state of the last `o` steps become one condition vector; a 1-D U-Net
+denoises a chunk of `u` actions under it. As released, index 0 of the chunk is
+the FIRST observation step: a training chunk starts o - 1 steps before now, and
+`act` cuts those steps off. Additions, off in the released preset: a sentence
+vector, a flag that tells a missing state from a zero one, padding before the
+random window, colour jitter.
+
+Reads a batch of
+  image/<camera> u8[b,o,h,w,3]; state f32[b,o,s] normalised; state_mask
+  bool[b,o]; text f32[b,e] if config.text_dim; action f32[b,u,a] normalised to
+  [-1, 1]; mask bool[b,u,a]; optional weight f32[b].
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import einops
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dreamgen_jax import errors, interfaces
+from dreamgen_jax.diffusion import process, sample
+from dreamgen_jax.policies.diffusion_policy import augment, unet
+from dreamgen_jax.policies.diffusion_policy import vision as vision_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """What the policy sees, what it predicts, and how big it is.
+
+  Attributes:
+    action_dim, state_dim: widths `a` and `s`.
+    cameras: names, in the order of their features; one encoder each.
+    image_size: height and width of the images in a batch.
+    n_obs_steps: `o`, observations that the policy sees.
+    horizon: `u`, steps of a chunk, the n_obs_steps - 1 past ones included.
+    text_dim: width of the sentence vector; 0 for no language.
+    text_features: width of its projection in the condition.
+    state_flag: the condition tells whether each state is known.
+    state_dropout: share of training samples whose whole state is withheld.
+    vision: the image encoder; `vision.film` lets language into its blocks.
+    widths, step_width, kernel, groups, predict_scale: of the U-Net.
+    diffusion_steps: T of the squared-cosine DDPM noise.
+    sampler: "ddim" or "ddpm" (which always takes all T steps).
+    inference_steps: network calls per chunk with "ddim".
+    prediction: "epsilon" (noise) or "sample" (clean chunk).
+    pad, crop: pad the image by this many edge pixels, then take a random
+      window of crop = (height, width); None keeps image_size. The window is
+      central, and there is no padding, in `act`.
+    jitter: strength of brightness, contrast and saturation in training.
+    dtype: compute dtype.
+  """
+
+  action_dim: int = 10
+  state_dim: int = 9
+  cameras: Sequence[str] = ("front",)
+  image_size: Sequence[int] = (84, 84)
+  n_obs_steps: int = 2
+  horizon: int = 16
+  text_dim: int = 0
+  text_features: int = 64
+  state_flag: bool = False
+  state_dropout: float = 0.0
+  vision: vision_lib.Config = vision_lib.Config()
+  widths: Sequence[int] = (512, 1024, 2048)
+  step_width: int = 128
+  kernel: int = 5
+  groups: int = 8
+  predict_scale: bool = True
+  diffusion_steps: int = 100
+  sampler: str = "ddpm"
+  inference_steps: int = 16
+  prediction: str = "epsilon"
+  pad: int = 0
+  crop: Sequence[int] | None = (76, 76)
+  jitter: float = 0.0
+  dtype: str = "float32"
+
+  def __post_init__(self):
+    for name in ("cameras", "image_size", "widths", "crop"):
+      value = getattr(self, name)
+      object.__setattr__(self, name, None if value is None else tuple(value))
+    if isinstance(self.vision, Mapping):
+      object.__setattr__(self, "vision", vision_lib.Config(**self.vision))
+    factor = 2 ** (len(self.widths) - 1)
+    if self.horizon % factor:
+      raise errors.ConfigError(
+          f"horizon = {self.horizon} must be divisible by {factor}: the U-Net "
+          f"halves it {len(self.widths) - 1} times.")
+    if not 1 <= self.n_obs_steps <= self.horizon:
+      raise errors.ConfigError(
+          f"n_obs_steps = {self.n_obs_steps} must lie in [1, horizon = "
+          f"{self.horizon}]: the chunk begins at the first observation.")
+    if any(c > i for c, i in zip(self.window, self.image_size, strict=True)):
+      raise errors.ConfigError(
+          f"crop = {self.crop} does not fit into images of {self.image_size}.")
+    if any(width % self.groups for width in self.widths):
+      raise errors.ConfigError(
+          f"widths = {self.widths} must be multiples of groups = {self.groups}."
+      )
+    if not 1 <= self.inference_steps <= self.diffusion_steps:
+      raise errors.ConfigError(
+          f"inference_steps = {self.inference_steps} must lie in [1, "
+          f"diffusion_steps = {self.diffusion_steps}].")
+    for name, allowed in (("sampler", ("ddim", "ddpm")),
+                          ("prediction", ("epsilon", "sample"))):
+      if getattr(self, name) not in allowed:
+        raise errors.ConfigError(
+            f"Unknown {name} {getattr(self, name)!r}; have: "
+            f"{', '.join(allowed)}.")
+    if self.vision.film and not self.text_dim:
+      raise errors.ConfigError(
+          "vision.film = True needs language: set text_dim to the width of "
+          "the sentence vectors.")
+    if self.state_dropout and not self.state_flag:
+      raise errors.ConfigError(
+          "state_dropout needs state_flag = True, or the network cannot tell a "
+          "missing state from a zero one.")
+
+  @property
+  def window(self) -> tuple[int, int]:
+    """Height and width of what the image encoder sees."""
+    return self.crop or self.image_size
+
+
+PRESETS = {
+    # The released hybrid image policy (image configs of the original
+    # repository): one camera, no language; 255 M parameters in the U-Net.
+    "hybrid_image": Config(),
+    # Tabletop simulator at 64 pixels; trains on a laptop.
+    "nano": Config(
+        action_dim=5,
+        state_dim=5,
+        image_size=(64, 64),
+        n_obs_steps=1,
+        horizon=16,
+        text_dim=64,
+        state_flag=True,
+        state_dropout=0.1,
+        vision=vision_lib.Config(
+            widths=(32, 64, 128), blocks=(1, 1, 1), strides=(1, 2, 1),
+            stem_kernel=5, stem_stride=2, stem_pool=False, film=True),
+        widths=(64, 128, 256),
+        step_width=64,
+        sampler="ddim",
+        inference_steps=10,
+        # Few samples and few updates: errors of a predicted noise are
+        # magnified at the noisy end, those of a predicted chunk are not.
+        prediction="sample",
+        pad=4,
+        crop=None,
+        jitter=0.2,
+    ),
+}
+
+# The last dims of a convolution are (in, out): split the wide one.
+RULES = [
+    (r"kernel$", ("fsdp", "tensor")),
+    (r"(bias|scale)$", ()),
+]
+
+
+class Encoder(nn.Module):
+  """Observation -> condition f32[b, e].
+
+  Per step the cameras' features, the state and its flag; the steps behind each
+  other, as released; then the sentence.
+  """
+
+  config: Config
+
+  @nn.compact
+  def __call__(self, images: dict[str, jax.Array], state: jax.Array,
+               state_mask: jax.Array, text: jax.Array | None) -> jax.Array:
+    c = self.config
+    if text is not None:
+      text = nn.LayerNorm(name="text_norm")(text.astype(jnp.float32))
+      text = jax.nn.mish(
+          nn.Dense(c.text_features, name="text")(text))  # b text_features
+    parts = []
+    for camera in c.cameras:
+      image = einops.rearrange(
+          images[camera], "b o h w c -> (b o) h w c")
+      each = None if text is None else einops.repeat(
+          text, "b e -> (b o) e", o=c.n_obs_steps)
+      feature = vision_lib.ImageEncoder(
+          c.vision, c.dtype, name=f"camera_{camera}")(image, each)
+      parts.append(einops.rearrange(
+          feature, "(b o) e -> b o e", o=c.n_obs_steps))
+    parts.append(jnp.where(state_mask[..., None], state, 0.0))
+    if c.state_flag:
+      parts.append(state_mask[..., None].astype(jnp.float32))
+    steps = jnp.concatenate(parts, axis=-1)  # b o e
+    condition = einops.rearrange(steps, "b o e -> b (o e)")
+    if text is not None:
+      condition = jnp.concatenate([condition, text], axis=-1)  # b e
+    return condition
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """The policy as `interfaces.Policy`; parameters {"encoder", "unet"}."""
+
+  config: Config
+
+  def init(self, rng: jax.Array) -> interfaces.Params:
+    """Fresh float32 parameters."""
+    c = self.config
+    encoder_rng, unet_rng = jax.random.split(rng)
+    batch = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self.example(1))
+    images = {
+        camera: jnp.zeros((1, c.n_obs_steps, *c.window, 3))
+        for camera in c.cameras
+    }
+    condition, encoder = Encoder(c).init_with_output(
+        encoder_rng, images, batch["state"], batch["state_mask"],
+        batch.get("text"))
+    network = self._unet.init(
+        unet_rng, batch["action"], jnp.zeros(1), condition)
+    return {"encoder": encoder["params"], "unet": network["params"]}
+
+  def example(self, batch_size: int) -> interfaces.Batch:
+    """Shapes and dtypes of a training batch; `weight` may be added."""
+    c, b, o = self.config, batch_size, self.config.n_obs_steps
+    chunk = (b, c.horizon, c.action_dim)
+    leaves = {
+        f"image/{camera}": ((b, o, *c.image_size, 3), jnp.uint8)
+        for camera in c.cameras
+    } | {
+        "state": ((b, o, c.state_dim), jnp.float32),
+        "state_mask": ((b, o), jnp.bool_),
+        "action": (chunk, jnp.float32),
+        "mask": (chunk, jnp.bool_),
+    }
+    if c.text_dim:
+      leaves["text"] = ((b, c.text_dim), jnp.float32)
+    return {
+        name: jax.ShapeDtypeStruct(shape, dtype)
+        for name, (shape, dtype) in leaves.items()
+    }
+
+  def loss(
+      self, params: interfaces.Params, rng: jax.Array, batch: interfaces.Batch
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean squared error of the prediction over unmasked action entries.
+
+    Args:
+      params: of `init`.
+      rng: for diffusion steps, noise, augmentation and state dropout.
+      batch: see the module; `weight` scales a sample's share of the mean.
+
+    Returns:
+      (scalar, {"loss"}).
+    """
+    c = self.config
+    rngs = dict(zip(
+        ("augment", "dropout", "step", "noise"), jax.random.split(rng, 4),
+        strict=True))
+    mask = batch["mask"]
+    action = jnp.where(mask, batch["action"], 0.0)  # unknown may be NaN
+    b = len(action)
+    state_mask = batch["state_mask"]
+    if c.state_dropout:
+      kept = jax.random.bernoulli(rngs["dropout"], 1 - c.state_dropout, (b, 1))
+      state_mask &= kept
+    condition = self._condition(
+        params, self._training_images(rngs["augment"], batch), batch["state"],
+        state_mask, batch.get("text"))
+
+    step = jax.random.randint(rngs["step"], (b,), 0, c.diffusion_steps)
+    noise = jax.random.normal(rngs["noise"], action.shape)
+    noisy = process.corrupt_ddpm(
+        process.squared_cosine(c.diffusion_steps), action, noise, step)
+    output = self._unet.apply({"params": params["unet"]}, noisy, step,
+                              condition)
+    target = noise if c.prediction == "epsilon" else action
+    share = mask.astype(jnp.float32)
+    if "weight" in batch:
+      share *= batch["weight"][:, None, None]
+    loss = (jnp.sum(share * jnp.square(output - target))
+            / jnp.maximum(jnp.sum(share), 1e-6))
+    return loss, {"loss": loss}
+
+  def act(self, params: interfaces.Params, rng: jax.Array,
+          observation: interfaces.Batch) -> jax.Array:
+    """Denoises a chunk under an observation.
+
+    Args:
+      params: of `init`.
+      rng: one key, or one per sample [b]; a sample's noise then depends on
+        its own key only, whatever the batch.
+      observation: the batch without action, mask and weight.
+
+    Returns:
+      Normalised actions f32[b, u - (o - 1), a] from the current step on.
+    """
+    c = self.config
+    b = len(observation["state"])
+    keys = rng if rng.ndim else jax.random.split(rng, b)
+    images = {
+        camera: _to_unit(augment.center_window(
+            observation[f"image/{camera}"], c.window)) * 2 - 1
+        for camera in c.cameras
+    }
+    condition = self._condition(
+        params, images, observation["state"], observation["state_mask"],
+        observation.get("text"))
+
+    def predict(noisy, step):
+      return self._unet.apply(
+          {"params": params["unet"]}, noisy, jnp.full(b, step), condition)
+
+    def draw(step):
+      keys_now = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+      shape = (c.horizon, c.action_dim)
+      return jax.vmap(lambda key: jax.random.normal(key, shape))(
+          keys_now)  # b u a
+
+    alphas = process.squared_cosine(c.diffusion_steps)
+    start = draw(c.diffusion_steps)
+    if c.sampler == "ddim":
+      chunk = sample.ddim(predict, start, alphas, c.inference_steps,
+                          target=c.prediction)
+    else:
+      chunk = sample.ddpm(predict, start, alphas, draw, target=c.prediction)
+    return chunk[:, c.n_obs_steps - 1:]
+
+  @property
+  def _unet(self) -> unet.ConditionalUnet1D:
+    c = self.config
+    return unet.ConditionalUnet1D(
+        c.action_dim, c.widths, c.step_width, c.kernel, c.groups,
+        c.predict_scale, c.dtype)
+
+  def _condition(self, params, images, state, state_mask, text):
+    return Encoder(self.config).apply(
+        {"params": params["encoder"]}, images, state, state_mask, text)
+
+  def _training_images(self, rng, batch):
+    """Augmented images in [-1, 1] by camera."""
+    c = self.config
+    images = {}
+    for i, camera in enumerate(c.cameras):
+      window_rng, color_rng = jax.random.split(jax.random.fold_in(rng, i))
+      image = batch[f"image/{camera}"]
+      if c.pad or c.window != c.image_size:
+        image = augment.random_window(window_rng, image, c.pad, c.window)
+      image = _to_unit(image)
+      if c.jitter:
+        image = augment.color_jitter(color_rng, image, c.jitter)
+      images[camera] = image * 2 - 1
+    return images
+
+
+def _to_unit(image: jax.Array) -> jax.Array:
+  return image.astype(jnp.float32) / 255
