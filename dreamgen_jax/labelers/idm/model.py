@@ -1,0 +1,288 @@
+"""The inverse dynamics model of DreamGen (arXiv 2505.12705, section 2.3).
+
+Two frames of a video -> the chunk of actions from the first one on, by flow
+matching; it reads neither language nor state. The released preset loads the
+checkpoints of NVIDIA's GR00T-Dreams; the same networks at nano size label the
+tabletop at 64 pixels.
+
+Reads a batch of images u8[b,2,v,h,w,3] (square), action f32[b,u,a] normalised
+and zero padded, mask bool[b,u,a], embodiment i32[b] (row of its weights).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from dreamgen_jax import errors, interfaces, types
+from dreamgen_jax.encoders import siglip
+from dreamgen_jax.labelers.idm import images as image_path
+from dreamgen_jax.labelers.idm import net
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Sizes and recipe; the defaults are the release's.
+
+  Attributes:
+    action_dim, horizon: `a` (embodiments zero-pad to it) and `u`.
+    views: cameras of a training batch; other numbers may be labelled.
+    camera_size: side of the images in a batch.
+    crop, shift, jitter, resizes: see `images.Config`.
+    vision_width, vision_depth, vision_heads, vision_mlp, patch: of the tower.
+    spare: hold the parameters of the release that nothing reads: the tower's
+      pooling head, and the scale and bias of its training loss.
+    projector: how tokens are merged, a key of `net.HALVINGS`.
+    width, heads, refine_depth, dit_depth, dropout, tokens, max_images,
+      positions, embodiments: see `net.Config`.
+    sample_steps: Euler steps per chunk.
+    time_power, time_scale: training draws t = 1 - x / time_scale with x of
+      Beta(time_power, 1), so that noisy chunks are seen more often.
+    time_buckets: the networks read floor(time_buckets * t).
+    dtype: compute dtype.
+    remat: of the vision tower, see `layers.stack.repeat`.
+  """
+
+  action_dim: int = 32
+  horizon: int = 16
+  views: int = 1
+  camera_size: int = 256
+  crop: float = 0.95
+  shift: int = 0
+  jitter: tuple[float, float, float, float] = (0.3, 0.4, 0.5, 0.08)
+  resizes: tuple[int, ...] = (224, 256)
+  vision_width: int = 1024
+  vision_depth: int = 24
+  vision_heads: int = 16
+  vision_mlp: int = 4096
+  patch: int = 16
+  spare: bool = True
+  projector: str = "mlp_doubledownsample"
+  width: int = 1024
+  heads: int = 16
+  refine_depth: int = 4
+  dit_depth: int = 8
+  dropout: float = 0.2
+  tokens: int = 112
+  max_images: int = 6
+  positions: int = 1024
+  embodiments: int = 32
+  sample_steps: int = 16
+  time_power: float = 1.5
+  time_scale: float = 0.999
+  time_buckets: int = 1000
+  dtype: str = "float32"
+  remat: str = "none"
+
+  def __post_init__(self):
+    for name in ("jitter", "resizes"):
+      object.__setattr__(self, name, tuple(getattr(self, name)))
+    if self.sample_steps < 1 or self.views < 1:
+      raise errors.ConfigError(
+          f"sample_steps = {self.sample_steps} and views = {self.views} must "
+          "be at least 1.")
+    _ = self.net, self.images  # checked here, before data or devices
+
+  @property
+  def images(self) -> image_path.Config:
+    """The image path."""
+    return image_path.Config(self.resizes, self.crop, self.shift, self.jitter)
+
+  @property
+  def net(self) -> net.Config:
+    """The networks."""
+    vision = siglip.Config(
+        self.vision_width, self.vision_depth, self.vision_heads,
+        self.vision_mlp, self.patch, self.resizes[-1], self.spare, self.dtype,
+        self.remat)
+    shared = {
+        field.name: getattr(self, field.name)
+        for field in dataclasses.fields(net.Config)
+        if field.name not in ("vision", "logit")
+    }
+    return net.Config(vision=vision, logit=self.spare, **shared)
+
+
+PRESETS = {
+    # The released labelers: 637,390,850 parameters, 1 to 3 views.
+    "groot_dreams": Config(),
+    # The tabletop at 64 pixels: absolute targets, so nothing moves the image.
+    "nano": Config(
+        action_dim=5,
+        horizon=4,
+        camera_size=64,
+        crop=1.0,
+        resizes=(64,),
+        vision_width=128,
+        vision_depth=4,
+        vision_heads=4,
+        vision_mlp=512,
+        patch=8,
+        spare=False,
+        projector="mlp_downsample",
+        width=128,
+        heads=4,
+        refine_depth=2,
+        dit_depth=4,
+        dropout=0.0,
+        tokens=0,
+        max_images=4,
+        positions=32,
+        embodiments=8,
+        sample_steps=8,
+    ),
+}
+
+RULES = [
+    (r"(q|k|v|in|in_proj|in_\d|modulation|time_in)/kernel$",
+     ("fsdp", "tensor")),
+    (r"(o|out|out_\d|time_out)/kernel$", ("tensor", "fsdp")),
+    (r"action_(encoder|decoder)/\w+/kernel$", ("fsdp", "tensor")),
+    (r"(patch|vision_out)/kernel$", (None, "fsdp")),
+    (r"positions$", (None, "fsdp")),
+    (r".*", ()),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """The labeler as `interfaces.Labeler`; params {"encoder", "denoiser"}."""
+
+  config: Config
+
+  def init(self, rng: types.Array) -> interfaces.Params:
+    """Fresh float32 parameters."""
+    c = self.config
+    encoder_rng, denoiser_rng = jax.random.split(rng)
+    size = c.resizes[-1]
+    context, encoder = net.Encoder(c.net).init_with_output(
+        encoder_rng, jnp.zeros((1, 2, c.views, size, size, 3)))
+    index = jnp.zeros(1, jnp.int32)
+    denoiser = net.Denoiser(c.net).init(
+        denoiser_rng, jnp.zeros((1, c.horizon, c.action_dim)), index, context,
+        index)
+    return {"encoder": encoder["params"], "denoiser": denoiser["params"]}
+
+  def example(self, batch_size: int) -> interfaces.Batch:
+    """Shapes and dtypes of a training batch."""
+    c, b = self.config, batch_size
+    chunk = (b, c.horizon, c.action_dim)
+    leaves = {
+        "images": ((b, 2, c.views, c.camera_size, c.camera_size, 3), jnp.uint8),
+        "action": (chunk, jnp.float32),
+        "mask": (chunk, jnp.bool_),
+        "embodiment": ((b,), jnp.int32),
+    }
+    return {
+        name: jax.ShapeDtypeStruct(shape, dtype)
+        for name, (shape, dtype) in leaves.items()
+    }
+
+  def loss(
+      self, params: interfaces.Params, rng: types.Array,
+      batch: interfaces.Batch,
+  ) -> tuple[types.Array, dict[str, types.Array]]:
+    """Mean squared error of the velocity over the mask.
+
+    Args:
+      params: of `init`.
+      rng: for augmentation, dropout, time and noise.
+      batch: see the file's docstring.
+
+    Returns:
+      (scalar, {"flow": the same}).
+    """
+    c = self.config
+    image_rng, time_rng, noise_rng, dropout_rng = jax.random.split(rng, 4)
+    pixels = image_path.prepare(c.images, batch["images"], image_rng)
+    chunk = batch["action"].shape
+    # The inverse of the distribution function of Beta(power, 1).
+    x = jax.random.uniform(time_rng, chunk[:1]) ** (1 / c.time_power)
+    loss = self.loss_at(
+        params, pixels, batch, jax.random.normal(noise_rng, chunk),
+        (c.time_scale - x) / c.time_scale, dropout_rng)
+    return loss, {"flow": loss}
+
+  def loss_at(
+      self, params: interfaces.Params, pixels: types.Array,
+      batch: interfaces.Batch, noise: types.Array, t: types.Array,
+      rng: types.Array | None = None,
+  ) -> types.Array:
+    """The loss for given images f32[b,2,v,s,s,3], noise, and t f32[b].
+
+    As in the release t = 1 - tau: 0 is noise, 1 is data, and the networks
+    predict data - noise. Without rng there is no dropout.
+    """
+    c, train = self.config, rng is not None
+    mask, action = batch["mask"], batch["action"]
+    rngs = dict(zip(("encoder", "denoiser"),
+                    jax.random.split(rng), strict=True)) if train else {}
+
+    def apply(name, module, *inputs):
+      return module(c.net, train).apply(
+          {"params": params[name]}, *inputs,
+          rngs={"dropout": rngs[name]} if train else None)
+
+    context = apply("encoder", net.Encoder, pixels)
+    noisy = (1 - t)[:, None, None] * noise + t[:, None, None] * action
+    step = (t * c.time_buckets).astype(jnp.int32)
+    velocity = apply("denoiser", net.Denoiser, noisy, step, context,
+                     batch["embodiment"])
+    error = jnp.square(velocity - (action - noise))
+    return jnp.sum(jnp.where(mask, error, 0.0)) / jnp.maximum(mask.sum(), 1)
+
+  def label(self, params: interfaces.Params, rng: types.Array,
+            images: types.Array, embodiment: types.Array) -> types.Array:
+    """Frame pairs -> one sample of the chunk each.
+
+    Args:
+      params: of `init`.
+      rng: one key, or one per sample [b]; a sample's noise then depends on
+        its own key only, whatever the batch.
+      images: u8[b,2,v,h,w,3], square.
+      embodiment: i32[b], rows of the per-embodiment weights.
+
+    Returns:
+      Normalised actions f32[b,u,a]; padded dimensions mean nothing.
+    """
+    return self.label_samples(params, rng, images, embodiment, 1)[0]
+
+  def label_samples(
+      self, params: interfaces.Params, rng: types.Array, images: types.Array,
+      embodiment: types.Array, samples: int,
+  ) -> types.Array:
+    """Like `label`, f32[k,b,u,a] with k = samples; images are encoded once."""
+    c, b = self.config, len(images)
+    context = self.encode(params, image_path.prepare(c.images, images))
+    keys = rng if rng.ndim else jax.random.split(rng, b)
+
+    def draw(index):
+      return jax.vmap(lambda key: jax.random.normal(
+          jax.random.fold_in(key, index), (c.horizon, c.action_dim)))(keys)
+
+    return jax.lax.map(
+        lambda index: self.denoise(params, draw(index), context, embodiment),
+        jnp.arange(samples))
+
+  def encode(self, params: interfaces.Params,
+             pixels: types.Array) -> types.Array:
+    """Prepared images f32[b,2,v,s,s,3] -> context f32[b,l,d]."""
+    return net.Encoder(self.config.net).apply(
+        {"params": params["encoder"]}, pixels)
+
+  def denoise(self, params: interfaces.Params, noise: types.Array,
+              context: types.Array, embodiment: types.Array) -> types.Array:
+    """Euler steps from noise f32[b,u,a] to a chunk f32[b,u,a]."""
+    c = self.config
+    steps = jnp.asarray([
+        int(i / c.sample_steps * c.time_buckets)
+        for i in range(c.sample_steps)
+    ], jnp.int32)
+
+    def euler(x, step):
+      velocity = net.Denoiser(c.net).apply(
+          {"params": params["denoiser"]}, x, jnp.full(len(x), step), context,
+          embodiment)
+      return x + velocity / c.sample_steps, None
+
+    return jax.lax.scan(euler, noise, steps)[0]

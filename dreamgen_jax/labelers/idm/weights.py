@@ -1,0 +1,35 @@
+"""The released names of the inverse dynamics models of GR00T-Dreams.
+
+Hugging Face `seonghyeonye/IDM_{gr1,franka,robocasa,so100}`; one layout.
+"""
+
+from dreamgen_jax import weights
+from dreamgen_jax.encoders import siglip
+from dreamgen_jax.labelers.idm import model
+from dreamgen_jax.layers import action_head
+
+_HEAD = "action_head"
+
+
+def names(config: model.Config) -> list[weights.Rule]:
+  """The table for one config; the patch kernel's layout depends on it."""
+  tower = f"{_HEAD}.siglip_model"
+  rules = siglip.names(
+      config.patch, f"{tower}.vision_model", "encoder/vision/")
+  rules += [
+      weights.Rule(f"{tower}.logit_{{p:scale|bias}}", "encoder/logit_{p}"),
+      weights.Rule(f"{_HEAD}.view_embedding.weight", "encoder/views"),
+      weights.Rule(f"{_HEAD}.position_embedding.weight", "denoiser/positions"),
+  ]
+  rules += weights.dense(f"{_HEAD}.vision_projector", "encoder/vision_out")
+  # The places of the projector's layers in its torch sequence.
+  for i, first in enumerate((1, 6)):
+    layers, ours = f"{_HEAD}.mm_projector.layers", "encoder/projector"
+    rules += weights.norm(f"{layers}.{first}", f"{ours}/norm_{i}")
+    rules += weights.dense(f"{layers}.{first + 1}", f"{ours}/in_{i}")
+    rules += weights.dense(f"{layers}.{first + 3}", f"{ours}/out_{i}")
+  for rule in action_head.names(_HEAD):
+    part = "encoder" if rule.path.startswith("refine/") else "denoiser"
+    rules.append(
+        weights.Rule(rule.name, f"{part}/{rule.path}", rule.transform))
+  return rules

@@ -1,0 +1,151 @@
+"""The inverse dynamics model as a labeler."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamgen_jax import errors, paths
+from dreamgen_jax.labelers import idm
+
+TINY = dataclasses.replace(
+    idm.PRESETS["nano"], vision_width=16, vision_heads=2, vision_depth=1,
+    vision_mlp=32, width=16, heads=2, refine_depth=1, dit_depth=2,
+    embodiments=3, camera_size=32, resizes=(32,), sample_steps=2, views=2,
+    dropout=0.3)
+
+
+@pytest.fixture(scope="module")
+def model():
+  return idm.Model(TINY)
+
+
+@pytest.fixture(scope="module")
+def params(model):
+  """Random everywhere, zeros and ones included; nothing is compiled."""
+  rng = np.random.default_rng(1)
+  return jax.tree.map(
+      lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32),
+      jax.eval_shape(model.init, jax.random.key(0)))
+
+
+@pytest.fixture(scope="module")
+def label(model):
+  return jax.jit(model.label)
+
+
+def _batch(model, size):
+  rng = np.random.default_rng(0)
+  shapes = model.example(size)
+  return {
+      "images": rng.integers(0, 256, shapes["images"].shape, np.uint8),
+      "action": rng.normal(size=shapes["action"].shape).astype(np.float32),
+      "mask": np.ones(shapes["mask"].shape, bool),
+      "embodiment": rng.integers(0, 3, size).astype(np.int32),
+  }
+
+
+def test_released_preset_has_the_released_size():
+  model = idm.Model(idm.PRESETS["groot_dreams"])
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(tree))
+           for name, tree in (shapes["encoder"] | shapes["denoiser"]).items()}
+  assert sum(sizes.values()) == 637_390_850
+  assert sizes["vision"] == 315_956_224
+  assert sizes["projector"] == 10_506_240
+  assert sizes["refine"] == 50_384_896
+  assert sizes["dit"] == 121_992_192
+  for path, leaf in paths.flatten(shapes).items():
+    axes = next(axes for rule, axes in idm.RULES if re.search(rule, path))
+    assert axes or leaf.size < 2 ** 20, path  # nothing large is replicated
+
+
+def test_nano_preset_is_nano():
+  model = idm.Model(idm.PRESETS["nano"])
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) < 6e6
+
+
+def test_the_loss_reaches_every_parameter(model, params):
+  batch = _batch(model, 6) | {"embodiment": np.arange(6, dtype=np.int32) % 3}
+
+  @jax.jit
+  def gradient(params, rng):
+    return jax.value_and_grad(model.loss, has_aux=True)(params, rng, batch)
+
+  (loss, metrics), grads = gradient(params, jax.random.key(1))
+  assert np.isfinite(loss)
+  assert set(metrics) == {"flow"}
+  grads = paths.flatten(grads)
+  # Keys share their bias's effect with the softmax, which cancels it.
+  still = {path for path, leaf in grads.items() if not np.any(leaf)}
+  assert all(path.endswith("k/bias") for path in still), still
+  again = gradient(params, jax.random.key(1))[0][0]
+  other = gradient(params, jax.random.key(2))[0][0]
+  assert again == loss != other
+
+
+def test_masked_entries_do_not_count(model, params):
+  batch = _batch(model, 2)
+  batch["mask"][:, :, 3:] = False
+  pixels, noise = jnp.zeros((2, 2, 2, 32, 32, 3)), jnp.ones((2, 4, 5))
+
+  @jax.jit
+  def loss(action):  # at t = 0 the networks see noise only
+    return model.loss_at(
+        params, pixels, batch | {"action": action}, noise, jnp.zeros(2))
+
+  known, unknown = batch["action"].copy(), batch["action"].copy()
+  known[:, :, :3] += 1
+  unknown[:, :, 3:] += 1
+  assert loss(unknown) == loss(batch["action"]) != loss(known)
+
+
+def test_a_label_depends_on_its_own_key_and_images_only(
+    model, params, label):
+  batch = _batch(model, 3)
+  keys = jax.random.split(jax.random.key(3), 3)
+  together = label(params, keys, batch["images"], batch["embodiment"])
+  assert together.shape == (3, 4, 5)
+  turned = label(params, keys[::-1], batch["images"][::-1],
+                 batch["embodiment"][::-1])
+  np.testing.assert_allclose(turned[::-1], together, atol=1e-5)
+  other = label(params, keys, batch["images"][:, ::-1], batch["embodiment"])
+  assert np.abs(other - together).max() > 1e-4  # which frame is first matters
+
+
+def test_samples_share_images_but_not_noise(model, params, label):
+  batch, keys = _batch(model, 3), jax.random.split(jax.random.key(0), 3)
+  samples = jax.jit(model.label_samples, static_argnums=4)(
+      params, keys, batch["images"], batch["embodiment"], 2)
+  assert samples.shape == (2, 3, 4, 5)
+  assert np.abs(samples[0] - samples[1]).max() > 1e-3
+  first = label(params, keys, batch["images"], batch["embodiment"])
+  np.testing.assert_allclose(samples[0], first, atol=1e-5)
+
+
+def test_fewer_views_may_be_labelled_but_not_more(model, params):
+  row, key = jnp.zeros(1, jnp.int32), jax.random.key(0)
+
+  def label(views):
+    images = jnp.zeros((1, 2, views, 32, 32, 3), jnp.uint8)
+    return jax.eval_shape(model.label, params, key, images, row)
+
+  assert label(1).shape == (1, 4, 5)
+  with pytest.raises(errors.ConfigError, match="3 views make 6 images"):
+    label(3)
+
+
+@pytest.mark.parametrize("change,match", [
+    (dict(projector="mlp"), "mlp_downsample"),
+    (dict(patch=32, projector="mlp_downsample"), "cannot halve"),
+    (dict(patch=7), "divisible"),
+    (dict(horizon=64), "positions"),
+    (dict(sample_steps=0), "at least 1"),
+])
+def test_what_does_not_fit_is_refused(change, match):
+  with pytest.raises(errors.ConfigError, match=match):
+    dataclasses.replace(TINY, **change)
