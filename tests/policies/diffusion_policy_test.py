@@ -210,8 +210,8 @@ def test_overfits_one_batch_and_language_selects(small, act):
   batch["action"] = np.cumsum(batch["action"], axis=1) / 4
   batch["action"] = np.clip(batch["action"], -1, 1)
   repeated = {name: np.repeat(leaf, 4, 0) for name, leaf in batch.items()}
-  steps = 300
-  optimizer = optax.adam(optax.cosine_decay_schedule(2e-3, steps))
+  steps = 200
+  optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
 
   @jax.jit
   def step(params, state, key):
@@ -231,7 +231,7 @@ def test_overfits_one_batch_and_language_selects(small, act):
   chunk = np.asarray(act(params, keys, batch))
   # The chunk's first step is the past observation's; `act` cuts it off.
   np.testing.assert_allclose(chunk, batch["action"][:, 1:], atol=0.1)
-  assert np.abs(chunk[0] - chunk[1:3]).max(axis=(1, 2)).min() > 0.5
+  assert np.abs(chunk[0] - chunk[1:3]).max(axis=(1, 2)).min() > 0.3
 
 
 @pytest.mark.parametrize("kw,message", [

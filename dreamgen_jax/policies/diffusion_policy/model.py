@@ -266,10 +266,10 @@ class Model:
     state_mask = batch["state_mask"]
     if c.state_dropout:
       kept = jax.random.bernoulli(rngs["dropout"], 1 - c.state_dropout, (b, 1))
-      state_mask &= kept
+      state_mask = state_mask & kept
     condition = self._condition(
-        params, self._training_images(rngs["augment"], batch), batch["state"],
-        state_mask, batch.get("text"))
+        params, self._training_images(rngs["augment"], batch), batch,
+        state_mask)
 
     step = jax.random.randint(rngs["step"], (b,), 0, c.diffusion_steps)
     noise = jax.random.normal(rngs["noise"], action.shape)
@@ -280,7 +280,7 @@ class Model:
     target = noise if c.prediction == "epsilon" else action
     share = mask.astype(jnp.float32)
     if "weight" in batch:
-      share *= batch["weight"][:, None, None]
+      share = share * batch["weight"][:, None, None]
     loss = (jnp.sum(share * jnp.square(output - target))
             / jnp.maximum(jnp.sum(share), 1e-6))
     return loss, {"loss": loss}
@@ -307,8 +307,7 @@ class Model:
         for camera in c.cameras
     }
     condition = self._condition(
-        params, images, observation["state"], observation["state_mask"],
-        observation.get("text"))
+        params, images, observation, observation["state_mask"])
 
     def predict(noisy, step):
       return self._unet.apply(
@@ -336,9 +335,10 @@ class Model:
         c.action_dim, c.widths, c.step_width, c.kernel, c.groups,
         c.predict_scale, c.dtype)
 
-  def _condition(self, params, images, state, state_mask, text):
+  def _condition(self, params, images, batch, state_mask):
+    text = batch["text"] if self.config.text_dim else None
     return Encoder(self.config).apply(
-        {"params": params["encoder"]}, images, state, state_mask, text)
+        {"params": params["encoder"]}, images, batch["state"], state_mask, text)
 
   def _training_images(self, rng, batch):
     """Augmented images in [-1, 1] by camera."""
