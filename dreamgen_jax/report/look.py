@@ -84,10 +84,11 @@ video { display: block; width: 100%; height: auto; border-radius: 4px;
 .tag { display: inline-block; padding: 0 7px; border-radius: 9px;
   background: var(--soft); font-size: .78rem; color: var(--ink);
   white-space: nowrap; }
-.tag.novel { background: var(--accent); color: var(--page); }
+.tag.novel { background: none; color: var(--accent);
+  border: 1px solid var(--accent); font-weight: 500; }
 .scroll { overflow-x: auto; border: 1px solid var(--rule); border-radius: 8px;
   background: var(--card); margin: 14px 0; }
-table { border-collapse: collapse; width: 100%; font-size: .92rem;
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .92rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 12px; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--rule); vertical-align: top; }
@@ -101,7 +102,7 @@ tr.total small { font-weight: 400; }
 td.text { text-align: left; white-space: normal; min-width: 12ch;
   overflow-wrap: anywhere; }
 .bar { display: block; height: 6px; margin-top: 5px; border-radius: 3px;
-  background: var(--c0); min-width: 1px; }
+  background: var(--c0); min-width: 1px; margin-left: auto; }
 .weakest { background: var(--warn); border-left: 4px solid var(--warn-rule);
   border-radius: 4px; padding: 12px 16px; margin: 14px 0; max-width: 76ch; }
 li { max-width: 72ch; margin: 4px 0; }
@@ -111,6 +112,11 @@ pre, code { font: .84rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas,
   monospace; }
 pre { background: var(--soft); border-radius: 6px; padding: 12px;
   overflow-x: auto; }
+@media (max-width: 640px) {
+  td, th { padding: 7px 9px; }
+  td:first-child { white-space: normal; max-width: 14ch; }
+  td .tag { font-size: .68rem; padding: 0 5px; }
+}
 footer { padding: 48px 16px 40px; color: var(--quiet); font-size: .85rem; }
 """
 

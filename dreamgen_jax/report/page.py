@@ -130,6 +130,10 @@ def _rate(trials: Sequence[bool]) -> tuple[float, float, float]:
   return (sum(trials) / len(trials) if trials else 0.0), low, high
 
 
+def _interval(low: float, high: float) -> str:
+  return f"{100 * low:.0f} to {100 * high:.0f} %"
+
+
 def _groups(success: content_lib.Success) -> list[tuple[str, list[str]]]:
   """(title, verbs) of each row that sums over verbs."""
   seen = [verb for verb in success.verbs if verb not in success.novel]
@@ -160,7 +164,7 @@ def _success(success: content_lib.Success) -> str:
         continue
       rate, low, high = _rate(trials)
       cells += (f"<td>{sum(trials)} of {len(trials)}"
-                f"<small>{low:.0%} to {high:.0%}</small></td>")
+                f"<small>{_interval(low, high)}</small></td>")
       points.append((policy.name, rate, low, high,
                      f"{sum(trials)}/{len(trials)}"))
     name = _safe(title.replace("_", " "))
