@@ -43,10 +43,10 @@ def get_config(arg=None):
                  heldout="corpus_heldout")
   config.vae = common.section(
       stage="pretrain_vae", inputs=corpora, model=model,
-      crop_size=32, crop_frames=9, camera="front",
+      crop_size=32, crop_frames=17, camera="front",
       train=common.train(
-          steps(2600), 16, common.optim(2e-3, 100, weight_decay=0.0),
-          ema=True, log_steps=50, eval_steps=1000))
+          steps(3600), 4, common.optim(1.5e-3, 100, weight_decay=0.0),
+          ema=True, log_steps=50, eval_steps=900))
   config.latents = common.section(
       stage="encode", inputs=dict(corpora, vae="vae"), model=model,
       camera="front", batch_size=16)
@@ -54,7 +54,7 @@ def get_config(arg=None):
       stage="pretrain", inputs=dict(latents="latents"), model=model,
       text_dropout=0.1, vocab_size=512,
       train=common.train(
-          steps(20000), 32, common.optim(1e-3, 500), ema=True,
+          steps(4000), 32, common.optim(1.5e-3, 200), ema=True,
           log_steps=50, eval_steps=1000))
   config.export = common.section(
       stage="export", inputs=dict(latents="latents", vae="vae",

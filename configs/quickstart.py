@@ -14,84 +14,87 @@ the dreams, and policies are trained on them and judged in the simulator.
 from configs import common
 
 SEEN = ("pick_place",)
-NOVEL = ("push", "slide_left", "slide_right", "press_button", "topple")
+NOVEL = ("push", "pull", "slide_left", "slide_right", "press_button", "topple")
 
 
 def get_config(arg=None):
   options = common.parse_arg(arg, long=False)
   long = options.long
   config = common.section(seed=0)
-  sim = dict(sim="tabletop", robots=("panda",), scenes=("wood",), length=17,
-             image_size=64, randomize_looks=False, shards=4, workers=2)
+  sim = dict(
+      stage="collect", sim="tabletop", robots=("panda",), scenes=("wood",),
+      length=17, image_size=64, randomize_looks=False, paraphrases=3,
+      shards=4, workers=2)
+  camera = "front"
+  nano = dict(name="wan", preset="nano", source="nano", kw={})
 
   # --- data ------------------------------------------------------------------
   config.demonstrations = common.section(
-      stage="collect", what="demonstrations", verbs=SEEN, first_seed=0,
-      episodes=400 if long else 150, **sim)
+      what="demonstrations", verbs=SEEN, first_seed=0,
+      episodes=600 if long else 200, **sim)
   config.heldout = common.section(
-      stage="collect", what="demonstrations", verbs=SEEN,
-      first_seed=1_000_000, episodes=40 if long else 20, **sim)
+      what="demonstrations", verbs=SEEN, first_seed=1_000_000,
+      episodes=50 if long else 24, **sim)
   config.prompts = common.section(
-      stage="collect", what="prompts", verbs=SEEN + NOVEL,
-      first_seed=2_000_000, episodes=1500 if long else 240, **sim)
+      what="prompts", verbs=SEEN + NOVEL, first_seed=2_000_000,
+      episodes=2100 if long else 280, **sim)
   # --- stage 1: fine-tune ----------------------------------------------------
+  sampler = common.section(steps=12, guidance=1.5, batch_size=8)
   config.finetune = common.section(
-      stage="finetune",
+      stage="finetune", model=nano, camera=camera, text_dropout=0.1,
       inputs=dict(demonstrations="demonstrations", heldout="heldout"),
-      model=dict(name="wan", preset="nano", source="nano", kw={}),
-      lora=dict(rank=8, alpha=8.0, match=r"blocks/.*/(q|k|v|o|in|out)$"),
-      evaluate_clips=16,
+      lora=dict(rank=16, alpha=16.0,
+                match=r"blocks/.*(q|k|v|o|ffn_in|ffn_out)$"),
+      batch_size=8, evaluate_clips=24, sampler=sampler,
       train=common.train(
-          1500 if long else 400, 16,
-          common.optim(1e-3, 20, weight_decay=0.0)))
+          3000 if long else 500, 16,
+          common.optim(1e-3, 20, weight_decay=0.0), trainable="^lora/"))
   # --- stage 2: dream --------------------------------------------------------
   config.dreams = common.section(
       stage="dream", inputs=dict(world_model="finetune", prompts="prompts"),
-      steps=12, guidance=3.0, batch_size=8, shards=8)
+      camera=camera, steps=12, guidance=2.5, batch_size=8, shards=8)
   # --- stage 3: label --------------------------------------------------------
   config.labeler = common.section(
-      stage="train_labeler",
+      stage="train_labeler", cameras=(camera,),
       inputs=dict(demonstrations="demonstrations", heldout="heldout"),
       model=dict(name="idm", preset="nano", kw={}),
       time_base=dict(gap_seconds=0.4, horizon=4),
       train=common.train(
-          6000 if long else 1500, 64, common.optim(1e-3, 100), ema=True))
-  label = dict(stage="label", samples=4, weights="uniform", batch_size=64,
+          6000 if long else 1000, 64, common.optim(1e-3, 50), ema=True))
+  label = dict(stage="label", samples=4, weights="uniform", batch_size=17,
                shards=4)
   config.neural = common.section(
       inputs=dict(labeler="labeler", videos="dreams"), **label)
   config.heldout_labels = common.section(
       inputs=dict(labeler="labeler", videos="heldout"), **label)
   config.label_check = common.section(
-      stage="replay", inputs=dict(labels="heldout_labels", truth="heldout"))
+      stage="replay", sim="tabletop",
+      inputs=dict(labels="heldout_labels", truth="heldout"))
   # --- stage 4: train and evaluate policies ----------------------------------
   policy = dict(
-      stage="train_policy",
-      model=dict(name="diffusion_policy", preset="nano", kw={}),
-      text=dict(world_model="wan", preset="nano", source="nano"),
-      normalizer="demonstrations", state_dropout=0.5,
+      stage="train_policy", cameras=(camera,),
+      model=dict(name="diffusion_policy", preset="nano", kw={}), text=nano,
       train=common.train(
-          8000 if long else 1200, 64, common.optim(5e-4, 100, b1=0.95),
+          6000 if long else 800, 64, common.optim(1e-3, 50, b1=0.95),
           ema=True))
   sources = dict(
       neural=dict(neural="neural"),
       mixed=dict(neural="neural", real="demonstrations"),
       demos=dict(real="demonstrations"))
+  if long:
+    config.experts = common.section(
+        what="demonstrations", verbs=SEEN + NOVEL, first_seed=4_000_000,
+        episodes=2100, **sim)
+    sources["oracle"] = dict(real="experts")
   for name, inputs in sources.items():
-    config[f"policy_{name}"] = common.section(
-        inputs=dict(inputs, demonstrations="demonstrations"), **policy)
+    config[f"policy_{name}"] = common.section(inputs=inputs, **policy)
   config.evaluation = common.section(
-      stage="evaluate",
-      inputs={name: f"policy_{name}" for name in sources},
+      stage="evaluate", inputs={name: f"policy_{name}" for name in sources},
       sim="tabletop", robot="panda", scene="wood", verbs=SEEN + NOVEL,
       novel=NOVEL, trials=50 if long else 10, first_seed=3_000_000,
-      horizon=32, execute_steps=4, batch_size=10, noop=True, videos=2)
+      horizon=32, execute_steps=4, batch_size=10, videos=1, video_hz=5.0)
   config.report = common.section(
-      stage="report",
-      inputs=dict(
-          demonstrations="demonstrations", heldout="heldout",
-          finetune="finetune", dreams="dreams", labeler="labeler",
-          heldout_labels="heldout_labels", label_check="label_check",
-          **{f"policy_{name}": f"policy_{name}" for name in sources},
-          evaluation="evaluation"))
+      stage="report", novel=NOVEL, camera=camera, video_hz=5.0,
+      dreams_per_verb=2, evaluations_per_task=1,
+      inputs={name: name for name in config if name != "seed"})
   return config.lock()

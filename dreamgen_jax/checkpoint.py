@@ -63,7 +63,9 @@ def load(path: str | os.PathLike, target: Any = None) -> tuple[Any, dict]:
   return found["tree"], json.loads(found["meta"]["json"])
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+  while error.__cause__:  # Orbax wraps what went wrong in what it tried
+    error = error.__cause__
   text = str(error).strip().splitlines()
   return f"{type(error).__name__}: {text[0][:160]}" if text else repr(error)
 

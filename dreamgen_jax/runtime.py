@@ -1,6 +1,7 @@
 """Process set-up: the compile cache, several hosts, versions."""
 
 import importlib.metadata
+import logging
 import os
 import pathlib
 import platform
@@ -14,6 +15,7 @@ _PACKAGES = ("dreamgen_jax", "jax", "jaxlib", "flax", "optax",
 
 def start(cache_folder: pathlib.Path | None = None) -> None:
   """Joins a pod's other hosts and turns the compile cache on."""
+  logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells too much
   if os.environ.get("TPU_WORKER_HOSTNAMES", "").count(","):
     jax.distributed.initialize()
   if cache_folder:

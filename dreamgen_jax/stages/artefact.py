@@ -61,11 +61,11 @@ class Artefact:
     Raises:
       DataError: the file is there but damaged.
     """
-    return _read(self.folder / DONE) or _read(self.folder / WORKING)
+    return read_json(self.folder / DONE) or read_json(self.folder / WORKING)
 
   def is_done(self) -> bool:
     """Whether the folder holds the finished result of exactly this key."""
-    record = _read(self.folder / DONE)
+    record = read_json(self.folder / DONE)
     return record is not None and record["key"] == self.key
 
   def changes(self) -> list[str]:
@@ -158,7 +158,7 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:
     raise errors.ConfigError(
         f"Workdir {str(workdir)!r} cannot be made: {error.strerror}."
     ) from error
-  old = _read(workdir / RUN)
+  old = read_json(workdir / RUN)
   if old is None or old.get("program") != dreamgen_jax.__name__:
     found = sorted(path.name for path in workdir.iterdir())
     if found:
@@ -219,7 +219,12 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   os.replace(temporary, path)
 
 
-def _read(path: pathlib.Path) -> dict[str, Any] | None:
+def read_json(path: pathlib.Path) -> dict[str, Any] | None:
+  """A JSON file's value, or None when there is no file.
+
+  Raises:
+    DataError: the file is damaged.
+  """
   try:
     return json.loads(path.read_text())
   except (FileNotFoundError, NotADirectoryError):

@@ -17,6 +17,7 @@ from dreamgen_jax import metrics
 from dreamgen_jax import registry
 from dreamgen_jax import types
 from dreamgen_jax.data import rlds
+from dreamgen_jax.stages import artefact
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
@@ -51,9 +52,10 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
 
     dataset = rlds.write(
         folder / "data", folder.name, list(work), layout,
-        num_shards=config.shards, make_many=make_many)
-  asked = len(work)
-  return {"episodes": len(dataset), "asked": asked, "digest": dataset.digest}
+        num_shards=min(config.shards, len(work)), make_many=make_many,
+        digest=artefact.canonical(config.to_dict()))
+  return {"episodes": len(dataset), "asked": len(work),
+          "digest": dataset.digest}
 
 
 def _turns(config: Any) -> list[tuple[str, str, str]]:

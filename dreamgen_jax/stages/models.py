@@ -7,6 +7,8 @@ from typing import Any
 from dreamgen_jax import errors
 from dreamgen_jax import registry
 
+KINDS = ("world_models", "labelers", "policies")
+
 
 def build(kind: str, spec: Mapping[str, Any], **fixed: Any) -> Any:
   """The model that `dict(name=, preset=, kw={})` names.
@@ -34,6 +36,17 @@ def build(kind: str, spec: Mapping[str, Any], **fixed: Any) -> Any:
           f"{spec['name']} has no option {name!r}; have: {', '.join(fields)}."
           + registry.nearest(name, fields))
   return module.Model(dataclasses.replace(config, **changes))
+
+
+def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
+  """Every size of the model that a section names, whatever kind it is of."""
+  for kind in KINDS:
+    if spec["name"] in registry.names(kind):
+      return dataclasses.asdict(build(kind, spec).config)
+  known = [name for kind in KINDS for name in registry.names(kind)]
+  raise errors.ConfigError(
+      f"Unknown model {spec['name']!r}; have: {', '.join(known)}."
+      + registry.nearest(spec["name"], known))
 
 
 def rules(kind: str, spec: Mapping[str, Any]) -> list[tuple[str, tuple]]:

@@ -9,12 +9,14 @@ import dataclasses
 import importlib
 import pathlib
 import time
+from typing import Any
 
 import ml_collections
 
 from dreamgen_jax import errors
 from dreamgen_jax import registry
 from dreamgen_jax.stages import artefact
+from dreamgen_jax.stages import models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +82,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path,
   begin = time.monotonic()
   for name, step in road.items():
     outputs[name] = output = artefact.Artefact(
-        workdir, name, step.config.to_dict(), {
+        workdir, name, _resolve(step), {
             key: outputs[source].key if source in road
             else artefact.digest(pathlib.Path(source))
             for key, source in step.inputs.items()})
@@ -99,6 +101,14 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path,
         key: workdir / source if source in road else pathlib.Path(source)
         for key, source in step.inputs.items()})
   print(f"Finished in {time.monotonic() - begin:.0f} s: {workdir}", flush=True)
+
+
+def _resolve(step: Step) -> dict[str, Any]:
+  """All that a step depends on: its section, and the preset's every size."""
+  values = step.config.to_dict()
+  if "model" in values:
+    values["model"]["sizes"] = models.resolve(values["model"])
+  return values
 
 
 def _run_step(step: Step, output: artefact.Artefact,

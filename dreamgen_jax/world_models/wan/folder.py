@@ -31,8 +31,6 @@ _FOLDERS = {"transformer": "transformer", "vae": "vae",
             "text": "text_encoder"}
 _FILES = {"transformer": "diffusion_pytorch_model", "vae":
           "diffusion_pytorch_model", "text": "model"}
-_NAMES = {"transformer": dit_weights.NAMES["diffusers"], "vae": vae_weights.NAMES["diffusers"],
-          "text": t5.NAMES}
 
 
 def load(source: str, config: model_lib.Config, parts: tuple[str, ...] = (
@@ -63,7 +61,7 @@ def load(source: str, config: model_lib.Config, parts: tuple[str, ...] = (
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   params = {
       part: weights.load(_read_tensors(folder / _FOLDERS[part]),
-                         _NAMES[part], shapes[part])
+                         _names(config)[part], shapes[part])
       for part in parts
   }
   tokenizer = tokenizer_lib.load(str(folder / "tokenizer/tokenizer.json"))
@@ -80,10 +78,17 @@ def save(folder: pathlib.Path, model: model_lib.Model,
     (folder / name / "config.json").write_text(
         json.dumps(facts[part], indent=2) + "\n")
     tensors = {key: np.ascontiguousarray(array, dtype) for key, array
-               in weights.export(params[part], _NAMES[part]).items()}
+               in weights.export(
+                   params[part], _names(model.config)[part]).items()}
     safetensors.write(folder / name / f"{_FILES[part]}.safetensors", tensors)
   (folder / "tokenizer").mkdir(exist_ok=True)
   tokenizer.save(str(folder / "tokenizer/tokenizer.json"))
+
+
+def _names(config: model_lib.Config) -> dict[str, weights.Table]:
+  return {
+      "transformer": dit_weights.names("diffusers", config.transformer.patch),
+      "vae": vae_weights.NAMES["diffusers"], "text": t5.NAMES}
 
 
 def _describe(config: model_lib.Config) -> dict[str, dict[str, Any]]:

@@ -15,8 +15,9 @@ PRESETS = {
         t5.PRESETS["umt5_xxl"], guidance=3.5, sample_shift=5.0, **_480P),
     # Trained from nothing on a simulated tabletop; see nano/README.md.
     "nano": model.Config(
-        dit.Config(width=256, heads=4, layers=8, ffn=768, text_dim=128,
-                   text_len=20, freq_dim=128),
+        dit.Config(width=192, heads=3, layers=8, ffn=768, in_channels=20,
+                   out_channels=8, patch=(1, 4, 4), text_dim=128, text_len=16,
+                   freq_dim=128),
         vae.PRESETS["nano"],
         t5.Config(vocabulary=512, width=128, heads=4, head_dim=32, ffn=256,
                   layers=2, bias_everywhere=True),

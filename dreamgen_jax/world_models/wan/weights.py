@@ -56,8 +56,8 @@ _TABLES = [
 ]
 
 
-def _table(column: int) -> list[weights.Rule]:
-  rules = weights.conv("patch_embedding", "patch", weights.patch(1, 2, 2))
+def _table(column: int, patch: tuple[int, ...]) -> list[weights.Rule]:
+  rules = weights.conv("patch_embedding", "patch", weights.patch(*patch))
   for row in _DENSE:
     rules += weights.dense(row[column], row[2])
   for row in _LAYER_NORMS:
@@ -69,4 +69,10 @@ def _table(column: int) -> list[weights.Rule]:
   return rules
 
 
-NAMES = {"diffusers": _table(0), "original": _table(1)}
+def names(dialect: str, patch: tuple[int, ...] = (1, 2, 2)
+          ) -> list[weights.Rule]:
+  """The table of "diffusers" or of the "original" files."""
+  return _table(("diffusers", "original").index(dialect), patch)
+
+
+NAMES = {dialect: names(dialect) for dialect in ("diffusers", "original")}

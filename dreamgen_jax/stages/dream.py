@@ -1,0 +1,59 @@
+"""Stage 2: dreams a video for every prompt.
+
+Reads prompts (RLDS) and a tuned world model; writes episodes of origin
+"dream" that have a video and an instruction, and no actions yet.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from dreamgen_jax import metrics
+from dreamgen_jax import types
+from dreamgen_jax.data import images
+from dreamgen_jax.data import rlds
+from dreamgen_jax.stages import world_model
+
+
+def run(config: Any, inputs: dict[str, pathlib.Path],
+        folder: pathlib.Path) -> dict[str, Any]:
+  """Dreams shard by shard; a shard that is written is not dreamed again."""
+  loaded = world_model.load_tuned(inputs["world_model"])
+  dreamer = world_model.make_dreamer(loaded, config)
+  prompts = rlds.Dataset(inputs["prompts"] / "data")
+  sampler = world_model.sampler(loaded, config)
+  c = loaded.model.config
+  clock = types.Clock(c.video_hz, prompts.clock.control_hz)
+  index = {name: i for i, name in enumerate(prompts.ids)}
+  progress = metrics.Progress(folder.name, len(index), "dream")
+  done = 0
+
+  def make_many(ids):
+    nonlocal done  # shards are written one after the other
+    for begin in range(0, len(ids), config.batch_size):
+      part = [prompts.episode(index[name], [config.camera], [0])
+              for name in ids[begin:begin + config.batch_size]]
+      frames = images.resize(np.concatenate(
+          [prompt.video[config.camera] for prompt in part]), c.height, c.width)
+      videos = dreamer.dream(
+          frames, [prompt.instruction for prompt in part],
+          [prompt.origin.seed for prompt in part])
+      done += len(part)
+      progress.update(done)
+      for prompt, video in zip(part, videos, strict=True):
+        yield dataclasses.replace(
+            prompt, video={config.camera: video}, clock=clock, state=None,
+            action=None, success=None, origin=types.Origin(
+                kind="dream", dataset=prompts.digest[:16],
+                source_id=prompt.id, world_model=loaded.source,
+                adapter=loaded.adapter, sampler=sampler,
+                seed=prompt.origin.seed))
+
+  dreams = rlds.write(
+      folder / "data", folder.name, prompts.ids, prompts.embodiment,
+      cameras=[config.camera], num_shards=min(config.shards, len(index)),
+      digest=f"{loaded.source} {loaded.adapter} {sampler} {prompts.digest}",
+      make_many=make_many)
+  return {"dreams": len(dreams), "digest": dreams.digest}

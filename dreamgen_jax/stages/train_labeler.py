@@ -1,0 +1,72 @@
+"""Stage 3a: trains an inverse dynamics model on demonstrations.
+
+Reads demonstrations (RLDS with actions); writes `checkpoint` with everything
+that labelling needs: time base, units, cameras, embodiment.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from dreamgen_jax import annotator
+from dreamgen_jax import checkpoint
+from dreamgen_jax.data import labels
+from dreamgen_jax.data import loader
+from dreamgen_jax.data import normalize
+from dreamgen_jax.data import rlds
+from dreamgen_jax.data import windows
+from dreamgen_jax.stages import models
+from dreamgen_jax.stages import train
+
+_FIELDS = ("images", "action", "mask", "embodiment")
+
+
+def run(config: Any, inputs: dict[str, pathlib.Path],
+        folder: pathlib.Path) -> dict[str, Any]:
+  """Trains on frame pairs, measures whole labelled episodes."""
+  dataset = rlds.Dataset(inputs["demonstrations"] / "data")
+  robot = dataset.embodiment
+  time_base = labels.TimeBase(
+      control_hz=dataset.clock.control_hz, video_hz=dataset.clock.video_hz,
+      **config.time_base)
+  model = models.build(
+      "labelers", config.model, action_dim=robot.action_dim,
+      horizon=time_base.horizon, views=len(config.cameras))
+  size = (model.config.camera_size,) * 2
+  normalizer = normalize.Normalizer.create(
+      robot.action, normalize.compute(dataset)["action"])
+  pairs = windows.Pairs(
+      windows.Memory(dataset, config.cameras, size), cameras=config.cameras,
+      gap=time_base.gap_seconds, horizon=time_base.horizon,
+      normalizer=normalizer)
+  batches = loader.loader(
+      [(pairs, 1.0)], config.train.batch_size, config.train.seed,
+      then=lambda sample: {name: sample[name] for name in _FIELDS})
+  facts = {
+      "model": config.model.to_dict(), "time_base": time_base.to_dict(),
+      "normalizer": normalizer.to_json(), "cameras": list(config.cameras),
+      "embodiment": dataclasses.asdict(robot)}
+  heldout = windows.Memory(
+      rlds.Dataset(inputs["heldout"] / "data"), config.cameras, size)
+  truth = [heldout.episode(i) for i in range(len(heldout))]
+
+  def evaluate(params):
+    labelled = list(annotator.load(
+        facts, model, params, samples=1, weights="uniform", batch_size=64,
+        digest="").label(truth))
+    found = annotator.agreement(
+        np.concatenate([e.action for e in truth]),
+        np.concatenate([e.action for e in labelled]), robot.action)
+    return {f"{kind}/{name}": value for kind, values in found.items()
+            for name, value in values.items()}
+
+  result = train.fit(
+      model, model.init(jax.random.key(config.train.seed)), batches,
+      config.train, folder, name=folder.name, evaluate=evaluate,
+      rules=models.rules("labelers", config.model))
+  batches.close()
+  checkpoint.save(folder / "checkpoint", result.params, facts)
+  return {"seconds": result.seconds} | evaluate(result.params)

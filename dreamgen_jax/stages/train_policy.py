@@ -1,0 +1,92 @@
+"""Stage 4a: trains a policy on recorded and neural trajectories.
+
+Every input is a dataset of trajectories and gets an equal share of each batch
+(DreamGen mixes real and neural 1:1). Where a state is unknown the policy sees
+zeros and a flag. Writes `checkpoint` with units and language settings.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from dreamgen_jax import checkpoint
+from dreamgen_jax import errors
+from dreamgen_jax.data import loader
+from dreamgen_jax.data import normalize
+from dreamgen_jax.data import rlds
+from dreamgen_jax.data import windows
+from dreamgen_jax.stages import language
+from dreamgen_jax.stages import models
+from dreamgen_jax.stages import policies
+from dreamgen_jax.stages import train
+
+
+def run(config: Any, inputs: dict[str, pathlib.Path],
+        folder: pathlib.Path) -> dict[str, Any]:
+  """Trains on equal shares of all inputs."""
+  datasets = {name: rlds.Dataset(path / "data")
+              for name, path in sorted(inputs.items())}
+  robots = {dataset.embodiment.action for dataset in datasets.values()}
+  if len(robots) > 1:
+    raise errors.DataError(
+        "The trajectories differ in action keys: " + "; ".join(
+            f"{name}: {[key.name for key in dataset.embodiment.action]}"
+            for name, dataset in datasets.items()))
+  robot = next(iter(datasets.values())).embodiment
+  statistics = {
+      kind: _widest([normalize.compute(dataset)[kind]
+                     for dataset in datasets.values()
+                     if kind in normalize.compute(dataset)])
+      for kind in ("action", "state")}
+  action = normalize.Normalizer.create(robot.action, statistics["action"])
+  state = statistics["state"] and normalize.Normalizer.create(
+      robot.state, statistics["state"])
+  sentences = language.sentences(config.text)
+  model = policies.build(config.model, robot, config.cameras, sentences)
+  c = model.config
+  sources = [
+      (windows.Observations(
+          windows.Memory(dataset, config.cameras, c.image_size),
+          cameras=config.cameras, horizon=c.horizon, history=c.n_obs_steps,
+          first_action=1 - c.n_obs_steps, state_normalizer=state,
+          action_normalizer=action), 1.0)
+      for dataset in datasets.values()]
+  wanted = set(model.example(1))
+
+  def prepare(sample):
+    sample["text"] = sentences([sample["instruction"]])[0]
+    return {name: sample[name] for name in wanted}
+
+  batches = loader.loader(
+      sources, config.train.batch_size, config.train.seed, then=prepare)
+  result = train.fit(
+      model, model.init(jax.random.key(config.train.seed)), batches,
+      config.train, folder, name=folder.name,
+      rules=models.rules("policies", config.model))
+  batches.close()
+  checkpoint.save(folder / "checkpoint", result.params, {
+      "model": config.model.to_dict(), "text": config.text.to_dict(),
+      "cameras": list(config.cameras), "embodiment": robot.name,
+      "action": action.to_json(), "state": state and state.to_json()})
+  return {"seconds": result.seconds, "loss": result.history[-1]["loss"],
+          "windows": {name: len(source) for name, (source, _) in
+                      zip(datasets, sources, strict=True)}}
+
+
+def _widest(found: list[normalize.Statistics]) -> normalize.Statistics | None:
+  """Statistics that cover all of several; None of none."""
+  if not found:
+    return None
+  weight = np.array([s.count for s in found], np.float64)
+  weight /= weight.sum()
+  mean = sum(w * s.mean for w, s in zip(weight, found, strict=True))
+  square = sum(w * (s.std**2 + s.mean**2)
+               for w, s in zip(weight, found, strict=True))
+  low = lambda name: np.min([getattr(s, name) for s in found], axis=0)
+  high = lambda name: np.max([getattr(s, name) for s in found], axis=0)
+  return normalize.Statistics(
+      mean=mean, std=np.sqrt(np.maximum(square - mean**2, 0)),
+      min=low("min"), max=high("max"), q01=low("q01"), q99=high("q99"),
+      count=sum(s.count for s in found))

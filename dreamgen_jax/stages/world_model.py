@@ -1,0 +1,76 @@
+"""World models as stages find them: a released folder, or one that was tuned.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import tokenizers
+
+from dreamgen_jax import checkpoint
+from dreamgen_jax import dreamer
+from dreamgen_jax import errors
+from dreamgen_jax import interfaces
+from dreamgen_jax import lora
+from dreamgen_jax import registry
+from dreamgen_jax.stages import artefact
+from dreamgen_jax.stages import models
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+  """A model, its parameters with adapters merged, and where they are from."""
+
+  model: interfaces.WorldModel
+  params: interfaces.Params
+  tokenizer: tokenizers.Tokenizer
+  source: str  # digest of the base weights
+  adapter: str  # digest of the adapter, or ""
+
+
+def load_base(spec: Mapping[str, Any], parts: tuple[str, ...] = (
+    "transformer", "vae", "text")) -> Loaded:
+  """The base model that `dict(name=, preset=, source=, kw=)` names."""
+  built = models.build("world_models", spec)
+  module = registry.find("world_models", spec["name"])
+  model, params, tokenizer = module.load(spec["source"], built.config, parts)
+  folder = pathlib.Path(module.__file__).parent / spec["source"]
+  if not folder.is_dir():
+    folder = pathlib.Path(spec["source"])
+  return Loaded(model, params, tokenizer, artefact.digest(folder)[:16], "")
+
+
+def load_tuned(folder: pathlib.Path) -> Loaded:
+  """What the stage `finetune` wrote.
+
+  Raises:
+    CheckpointError: the base weights are not those that were tuned.
+  """
+  adapters, meta = checkpoint.load(folder / "checkpoint")
+  base = load_base(meta["model"])
+  if base.source != meta["source"]:
+    raise errors.CheckpointError(
+        f"The adapter in {folder} was tuned on base weights "
+        f"{meta['source']}, but {meta['model']['source']!r} now holds "
+        f"{base.source}; run finetune again.")
+  params = dict(base.params)
+  params["transformer"] = lora.merge(
+      params["transformer"], adapters, lora.Config(**meta["lora"]))
+  return dataclasses.replace(
+      base, params=params, adapter=artefact.digest(folder / "checkpoint")[:16])
+
+
+def make_dreamer(loaded: Loaded, config: Any) -> dreamer.Dreamer:
+  """A dreamer with a config's sampler settings."""
+  return dreamer.Dreamer(
+      loaded.model, loaded.params, loaded.tokenizer, steps=config.steps,
+      guidance=config.guidance, batch_size=config.batch_size)
+
+
+def sampler(loaded: Loaded, config: Any) -> str:
+  """JSON of how clips are drawn, for their provenance."""
+  return json.dumps({
+      "solver": "unipc", "steps": config.steps, "guidance": config.guidance,
+      "shift": loaded.model.config.sample_shift}, sort_keys=True)
