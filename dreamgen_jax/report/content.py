@@ -125,7 +125,10 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-  """How well one action dimension is decoded on held-out episodes."""
+  """How well one action dimension is decoded on held-out episodes.
+
+  `error` is the root mean square, in `unit`.
+  """
 
   dimension: str
   r2: float
@@ -235,10 +238,21 @@ def read(value: Mapping[str, Any]) -> Report:
   """A nested dict -> Report; dataclasses inside it are taken as they are.
 
   Raises:
-    DataError: a key that the page does not know, one that is missing, lists of
-      unequal length, or frames that are not uint8[f, h, w, 3].
+    DataError: a key that the page does not know, one that is missing, or what
+      `check` finds.
   """
   report = _record(Report, value, "report")
+  check(report)
+  return report
+
+
+def check(report: Report) -> None:
+  """Checks what a page cannot show otherwise.
+
+  Raises:
+    DataError: lists of unequal length, frames that are not uint8[f, h, w, 3],
+      or panes of unequal height.
+  """
   for clip in (*report.dreams, *report.evaluations):
     _check_clip(clip)
   for curve in report.curves:
@@ -247,8 +261,8 @@ def read(value: Mapping[str, Any]) -> Report:
   for episode in report.labels.episodes:
     for trace in episode.traces:
       _check_lengths(f"{episode.title!r}, {trace.dimension!r}", trace.true,
-                     trace.decoded, trace.spread or trace.true)
-  return report
+                     trace.decoded,
+                     trace.spread if len(trace.spread) else trace.true)
 
 
 def _record(kind: Any, value: Any, where: str) -> Any:

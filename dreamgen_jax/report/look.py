@@ -88,13 +88,13 @@ video { display: block; width: 100%; height: auto; border-radius: 4px;
   border: 1px solid var(--accent); font-weight: 500; }
 .scroll { overflow-x: auto; border: 1px solid var(--rule); border-radius: 8px;
   background: var(--card); margin: 14px 0; }
-table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .92rem;
-  font-variant-numeric: tabular-nums; }
+table { border-collapse: separate; border-spacing: 0; width: 100%;
+  font-size: .92rem;  font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 12px; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--rule); vertical-align: top; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--card); }
-th { font-weight: 600; }
+th { font-weight: 600; white-space: normal; }
 tbody tr:last-child > * { border-bottom: 0; }
 td small { display: block; color: var(--quiet); font-size: .76rem; }
 tr.total > * { background: var(--soft); font-weight: 600; }
@@ -112,6 +112,7 @@ pre, code { font: .84rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas,
   monospace; }
 pre { background: var(--soft); border-radius: 6px; padding: 12px;
   overflow-x: auto; }
+@media (min-width: 760px) { .wide { grid-column: span 2; } }
 @media (max-width: 640px) {
   td, th { padding: 7px 9px; }
   td:first-child { white-space: normal; max-width: 14ch; }

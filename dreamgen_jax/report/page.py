@@ -33,8 +33,10 @@ def build(content: content_lib.Report | Mapping[str, Any],
   Raises:
     DataError: the content is not of the form that `content` describes.
   """
-  report = (content if isinstance(content, content_lib.Report)
-            else content_lib.read(content))
+  if isinstance(content, content_lib.Report):
+    content_lib.check(report := content)
+  else:
+    report = content_lib.read(content)
   path = pathlib.Path(path)
   partial = path.with_name(path.name + ".partial")
   partial.write_text(page(report), encoding="utf-8")
@@ -219,8 +221,9 @@ def _clip(clip: content_lib.Clip) -> str:
     facts.append(_safe(clip.note))
   tag = ('<span class="tag novel">never demonstrated</span> '
          if clip.novel else "")
+  wide = ' class="wide"' if len(clip.panes) > 2 else ""
   return (
-      f'<figure class="clip"><div class="panes">{labels}</div>'
+      f'<figure{wide}><div class="panes">{labels}</div>'
       f'<video src="data:video/mp4;base64,{data}" width="{frames.shape[2]}" '
       f'height="{frames.shape[1]}" aria-label="{_safe(clip.instruction)}" '
       "autoplay loop muted playsinline></video>"
@@ -234,7 +237,7 @@ def _dreams(report: content_lib.Report) -> str:
     return ""
   paired = [clip for clip in report.dreams if len(clip.panes) > 1]
   alone = [clip for clip in report.dreams if len(clip.panes) == 1]
-  return (_paragraph(report.dreams_note) + _clips(paired) + _clips(alone))
+  return (_paragraph(report.dreams_note) + _clips(alone) + _clips(paired))
 
 
 def _labels(labels: content_lib.Labels) -> str:
@@ -249,7 +252,7 @@ def _labels(labels: content_lib.Labels) -> str:
         + "</td></tr>" for fit in labels.fits)
     parts.append(
         '<div class="scroll"><table><thead><tr><th>action</th>'
-        "<th>R² on held-out episodes</th><th>mean absolute error</th></tr>"
+        "<th>R² on held-out episodes</th><th>root mean square error</th></tr>"
         f"</thead><tbody>{rows}</tbody></table></div>")
   for episode in labels.episodes:
     charts = "".join(_trace(trace, episode.hz) for trace in episode.traces)

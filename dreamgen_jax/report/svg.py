@@ -104,7 +104,7 @@ def intervals(
   Returns:
     An <svg> element; row i has the colour i.
   """
-  left, right, step, top = 132, 44, 22, 6
+  left, right, step, top = 164, 44, 22, 6
   height = top + step * len(rows) + 22
 
   def across(rate: float) -> float:
@@ -122,7 +122,7 @@ def intervals(
     colour = f"c{index % COLOURS}"
     parts.append(
         f'<text class="strong" x="{left - 8}" y="{y + 4}" text-anchor="end">'
-        f"{html.escape(_short(name, 20))}</text>"
+        f"{html.escape(_short(name, 24))}</text>"
         f'<line class="whisker {colour}" x1="{across(low):.1f}" '
         f'x2="{across(high):.1f}" y1="{y}" y2="{y}"/>'
         f'<circle class="dot {colour}" cx="{across(rate):.1f}" cy="{y}" r="5">'

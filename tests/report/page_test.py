@@ -149,10 +149,10 @@ def test_videos_are_what_browsers_play(text):
       assert stream.frames == 17
       assert stream.average_rate == 5
       assert stream.codec_context.height == 256
-      assert stream.codec_context.width == (520 if number == 0 else 256)
+      assert stream.codec_context.width == (520 if number == 1 else 256)
       first = next(container.decode(stream)).to_ndarray(format="rgb24")
     # The square's colour survives the halved colour resolution.
-    wanted = (200, 40, 40) if number != 1 else (40, 40, 200)
+    wanted = (40, 40, 200) if number == 0 else (200, 40, 40)
     np.testing.assert_allclose(first[148, 36], wanted, atol=12)
 
 
@@ -188,6 +188,13 @@ def test_empty_sections_are_left_out(tmp_path):
 def test_wrong_content_says_where(change, message):
   with pytest.raises(errors.DataError, match=message):
     content.read({"title": "t", **change})
+
+
+def test_records_are_checked_like_dicts(tmp_path):
+  curve = content.Curve("t", [content.Series("s", [1.0], [1.0, 2.0])])
+  with pytest.raises(errors.DataError, match="unequal length: 1, 2"):
+    report.build(content.Report("t", curves=[curve]), tmp_path / "x.html")
+  assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("values", [
