@@ -22,8 +22,12 @@ SCENES = ("marble", "slate", "felt", "sky", "brick", "checker", "dusk",
 
 
 def get_config(arg=None):
+  """`scale=0.01` shrinks every count, to try the road out."""
   options = common.parse_arg(arg, scale=1.0)
-  steps = lambda count: max(int(count * options.scale), 4)
+
+  def steps(count):
+    return max(int(count * options.scale), 4)
+
   config = common.section(seed=0)
   corpus = dict(
       stage="collect", what="demonstrations", sim="tabletop", robots=ROBOTS,

@@ -18,6 +18,7 @@ NOVEL = ("push", "pull", "slide_left", "slide_right", "press_button", "topple")
 
 
 def get_config(arg=None):
+  """`long` takes at most 90 minutes and adds an upper bound."""
   options = common.parse_arg(arg, long=False)
   long = options.long
   config = common.section(seed=0)

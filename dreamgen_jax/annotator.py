@@ -8,14 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import dreamer
-from dreamgen_jax import errors
-from dreamgen_jax import interfaces
-from dreamgen_jax import types
-from dreamgen_jax.data import dataset
-from dreamgen_jax.data import labels
-from dreamgen_jax.data import normalize
-from dreamgen_jax.data import record
+from dreamgen_jax import dreamer, errors, interfaces, types
+from dreamgen_jax.data import dataset, labels, normalize, record
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

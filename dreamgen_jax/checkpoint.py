@@ -51,16 +51,35 @@ def load(path: str | os.PathLike, target: Any = None) -> tuple[Any, dict]:
   if not path.is_dir():
     raise errors.CheckpointError(f"No checkpoint at {path}.")
   try:
-    if target is None:
-      target = ocp.checkpointables_metadata(path).metadata["tree"]
+    saved = ocp.checkpointables_metadata(path).metadata["tree"]
+    target = saved if target is None else target
+    _check_shapes(path, saved, target)
     found = ocp.load_checkpointables(
         path, {"tree": _abstract(target), "meta": None})
+  except errors.CheckpointError:
+    raise
   except Exception as error:  # Orbax raises many kinds
     raise errors.CheckpointError(
         f"The checkpoint at {path} cannot be read ({_first_line(error)}); it "
         "is damaged or of another model. Delete the folder to make it again."
     ) from error
   return found["tree"], json.loads(found["meta"]["json"])
+
+
+def _check_shapes(path: pathlib.Path, saved: Any, target: Any) -> None:
+  """Names the first parameters that differ between file and model."""
+  have, want = ({
+      jax.tree_util.keystr(key, simple=True, separator="/"): tuple(leaf.shape)
+      for key, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  } for tree in (saved, target))
+  wrong = [f"{name} is {have.get(name, 'absent')}, "
+           f"not {want.get(name, 'there')}"
+           for name in sorted(have.keys() | want.keys())
+           if have.get(name) != want.get(name)]
+  if wrong:
+    raise errors.CheckpointError(
+        f"The checkpoint at {path} is of another model: "
+        f"{'; '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}.")
 
 
 def _first_line(error: BaseException) -> str:

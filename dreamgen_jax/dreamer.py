@@ -9,8 +9,7 @@ import jax
 import numpy as np
 import tokenizers
 
-from dreamgen_jax import errors
-from dreamgen_jax import interfaces
+from dreamgen_jax import errors, interfaces
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
 
 

@@ -13,14 +13,8 @@ Params = dict[str, Any]
 Batch = Mapping[str, Any]
 
 
-class Trainable(Protocol):
+class Objective(Protocol):
   """All that the one training loop knows of a model."""
-
-  def init(self, rng: types.Array) -> Params:
-    """Fresh parameters."""
-
-  def example(self, batch_size: int) -> Batch:
-    """jax.ShapeDtypeStruct of every leaf of a training batch."""
 
   def loss(
       self, params: Params, rng: types.Array, batch: Batch
@@ -28,8 +22,22 @@ class Trainable(Protocol):
     """(scalar loss, named scalars)."""
 
 
+class Trainable(Objective, Protocol):
+  """An objective that knows its parameters and its batches."""
+
+  @property
+  def config(self) -> Any:
+    """The frozen dataclass of its sizes."""
+
+  def init(self, rng: types.Array) -> Params:
+    """Fresh parameters."""
+
+  def example(self, batch_size: int) -> Batch:
+    """jax.ShapeDtypeStruct of every leaf of a training batch."""
+
+
 class WorldModel(Trainable, Protocol):
-  """Batch: latent f32[b,t,h,w,c], condition f32[b,t,h,w,c'], text f32[b,m,d]."""
+  """Batch: latent, condition f32[b,t,h,w,c], text f32[b,m,d]."""
 
   def encode_video(self, params: Params, video: types.Array) -> types.Array:
     """u8[b,f,h,w,3] -> normalised latent f32[b,t,h,w,c]."""
@@ -65,6 +73,7 @@ class Policy(Trainable, Protocol):
 
 
 class Judge(Protocol):
+  """Anything that scores episodes."""
 
   def score(self, episodes: Sequence[types.Episode]) -> list[types.Verdict]:
     """One verdict per episode, in order."""

@@ -39,7 +39,8 @@ def _target(dtype=np.float32):
       "patch/kernel": (12, 5), "blocks/attn/q/kernel": (2, 4, 3),
       "blocks/attn/q/bias": (2, 3), "blocks/attn/k/kernel": (2, 4, 2),
       "blocks/attn/k/bias": (2, 2),
-      "blocks/attn/o/kernel": (2, 5, 4), "blocks/attn/o/bias": (2, 4), "blocks/table": (2, 6, 4),
+      "blocks/attn/o/kernel": (2, 5, 4), "blocks/attn/o/bias": (2, 4),
+      "blocks/table": (2, 6, 4),
       "up_0/conv/kernel": (1, 1, 3, 2), "up_1/conv/kernel": (1, 1, 5, 4),
       "token/embedding": (6, 2)}
   return paths.unflatten({

@@ -12,11 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tokenizers
-from tokenizers import models
-from tokenizers import normalizers
-from tokenizers import pre_tokenizers
-from tokenizers import processors
-from tokenizers import trainers
+from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from dreamgen_jax import errors
 

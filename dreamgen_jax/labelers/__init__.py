@@ -1,1 +1,1 @@
-"""One package per action labeler; each exports Config, PRESETS, RULES, Model."""
+"""A package per action labeler, with Config, PRESETS, RULES, Model."""

@@ -1,1 +1,1 @@
-"""The only place where disks and networks meet; stages never import each other."""
+"""Where disks and networks meet; stages never import each other."""

@@ -12,10 +12,7 @@ import multiprocessing
 import pathlib
 from typing import Any
 
-from dreamgen_jax import errors
-from dreamgen_jax import metrics
-from dreamgen_jax import registry
-from dreamgen_jax import types
+from dreamgen_jax import errors, metrics, registry, types
 from dreamgen_jax.data import rlds
 from dreamgen_jax.stages import artefact
 

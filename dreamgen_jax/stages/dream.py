@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dreamgen_jax import metrics
-from dreamgen_jax import types
-from dreamgen_jax.data import images
-from dreamgen_jax.data import rlds
+from dreamgen_jax import metrics, types
+from dreamgen_jax.data import images, rlds
 from dreamgen_jax.stages import world_model
 
 

@@ -4,8 +4,7 @@ import pathlib
 from typing import Any
 
 from dreamgen_jax import checkpoint
-from dreamgen_jax.stages import latents
-from dreamgen_jax.stages import models
+from dreamgen_jax.stages import latents, models
 from dreamgen_jax.world_models.wan import model as wan
 from dreamgen_jax.world_models.wan import presets
 

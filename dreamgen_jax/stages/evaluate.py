@@ -12,13 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import metrics
-from dreamgen_jax import registry
-from dreamgen_jax import rollout
-from dreamgen_jax import statistics
+from dreamgen_jax import metrics, registry, rollout, statistics
 from dreamgen_jax.data import video
-from dreamgen_jax.stages import artefact
-from dreamgen_jax.stages import policies
+from dreamgen_jax.stages import artefact, policies
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],

@@ -12,17 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamgen_jax import checkpoint
-from dreamgen_jax import dreamer
-from dreamgen_jax import interfaces
-from dreamgen_jax import lora
-from dreamgen_jax import metrics
-from dreamgen_jax import types
+from dreamgen_jax import checkpoint, dreamer, interfaces, lora, metrics, types
 from dreamgen_jax.data import loader
-from dreamgen_jax.stages import latents
-from dreamgen_jax.stages import models
-from dreamgen_jax.stages import train
-from dreamgen_jax.stages import world_model
+from dreamgen_jax.stages import latents, models, train, world_model
 
 _ADAPTERS = 1  # purpose of a random key
 
@@ -108,7 +100,8 @@ def _measure(config: Any, path: pathlib.Path, base: world_model.Loaded,
     dreams = world_model.make_dreamer(
         dataclasses.replace(base, params=params), config.sampler)
     videos[name] = dreams.dream(truth[:, 0], captions, range(len(truth)))
-  np.savez_compressed(folder / "examples.npz", truth=truth,
-                      captions=np.array(captions), **videos)
+  np.savez_compressed(
+      folder / "examples.npz", truth=truth, captions=np.array(captions),
+      repeat=videos["repeat"], prior=videos["prior"], tuned=videos["tuned"])
   return {f"psnr_{name}": metrics.psnr(video[:, 1:], truth[:, 1:])
           for name, video in videos.items()}

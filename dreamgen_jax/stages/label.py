@@ -8,14 +8,9 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from dreamgen_jax import annotator
-from dreamgen_jax import checkpoint
-from dreamgen_jax import metrics
-from dreamgen_jax.data import dataset
-from dreamgen_jax.data import images
-from dreamgen_jax.data import rlds
-from dreamgen_jax.stages import artefact
-from dreamgen_jax.stages import models
+from dreamgen_jax import annotator, checkpoint, metrics
+from dreamgen_jax.data import dataset, images, rlds
+from dreamgen_jax.stages import artefact, models
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],

@@ -4,8 +4,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from dreamgen_jax import agent
-from dreamgen_jax import dreamer
+from dreamgen_jax import agent, dreamer
 from dreamgen_jax.stages import world_model
 
 

@@ -11,11 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import dreamer
-from dreamgen_jax import interfaces
-from dreamgen_jax import metrics
-from dreamgen_jax.data import rlds
-from dreamgen_jax.data import windows
+from dreamgen_jax import dreamer, interfaces, metrics
+from dreamgen_jax.data import rlds, windows
 from dreamgen_jax.stages import artefact
 
 
@@ -39,8 +36,9 @@ def encode(source: windows.Clips, model: interfaces.WorldModel,
   folder.mkdir(parents=True, exist_ok=True)
   shape = (len(source), *model.config.latent_shape)
   note = folder / "progress.json"
-  facts = json.loads(note.read_text()) if note.exists() else {
-      "done": 0, "captions": [], "ids": []}
+  facts: dict[str, Any] = {"done": 0, "captions": [], "ids": []}
+  if note.exists():
+    facts = json.loads(note.read_text())
   start = facts["done"]
   arrays = {
       name: np.lib.format.open_memmap(

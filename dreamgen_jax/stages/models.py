@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dreamgen_jax import errors
-from dreamgen_jax import registry
+from dreamgen_jax import errors, registry
 
 KINDS = ("world_models", "labelers", "policies")
 

@@ -13,10 +13,8 @@ from typing import Any
 
 import ml_collections
 
-from dreamgen_jax import errors
-from dreamgen_jax import registry
-from dreamgen_jax.stages import artefact
-from dreamgen_jax.stages import models
+from dreamgen_jax import errors, registry
+from dreamgen_jax.stages import artefact, models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +80,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path,
   begin = time.monotonic()
   for name, step in road.items():
     outputs[name] = output = artefact.Artefact(
-        workdir, name, _resolve(step), {
+        workdir, name, resolve(step), {
             key: outputs[source].key if source in road
             else artefact.digest(pathlib.Path(source))
             for key, source in step.inputs.items()})
@@ -103,7 +101,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path,
   print(f"Finished in {time.monotonic() - begin:.0f} s: {workdir}", flush=True)
 
 
-def _resolve(step: Step) -> dict[str, Any]:
+def resolve(step: Step) -> dict[str, Any]:
   """All that a step depends on: its section, and the preset's every size."""
   values = step.config.to_dict()
   if "model" in values:

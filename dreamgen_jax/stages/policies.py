@@ -4,11 +4,9 @@ import pathlib
 from typing import Any
 
 from dreamgen_jax import agent as agent_lib
-from dreamgen_jax import checkpoint
-from dreamgen_jax import registry
+from dreamgen_jax import checkpoint, registry
 from dreamgen_jax.data import normalize
-from dreamgen_jax.stages import language
-from dreamgen_jax.stages import models
+from dreamgen_jax.stages import language, models
 
 
 def load(folder: pathlib.Path) -> agent_lib.Agent:

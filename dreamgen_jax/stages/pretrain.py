@@ -10,13 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamgen_jax import checkpoint
-from dreamgen_jax import dreamer
+from dreamgen_jax import checkpoint, dreamer
 from dreamgen_jax.data import loader
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
-from dreamgen_jax.stages import latents
-from dreamgen_jax.stages import models
-from dreamgen_jax.stages import train
+from dreamgen_jax.stages import latents, models, train
 from dreamgen_jax.world_models.wan import pretrain
 
 HELDOUT = "heldout"

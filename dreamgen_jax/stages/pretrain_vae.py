@@ -11,15 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamgen_jax import checkpoint
-from dreamgen_jax import metrics
-from dreamgen_jax.data import loader
-from dreamgen_jax.data import rlds
-from dreamgen_jax.data import windows
-from dreamgen_jax.stages import models
-from dreamgen_jax.stages import train
-from dreamgen_jax.world_models.wan import pretrain
-from dreamgen_jax.world_models.wan import vae
+from dreamgen_jax import checkpoint, metrics
+from dreamgen_jax.data import loader, rlds, windows
+from dreamgen_jax.stages import models, train
+from dreamgen_jax.world_models.wan import pretrain, vae
 
 HELDOUT = "heldout"
 

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamgen_jax import annotator
-from dreamgen_jax import errors
-from dreamgen_jax import statistics
+from dreamgen_jax import annotator, errors, statistics
 from dreamgen_jax.data import rlds
 
 
@@ -38,13 +36,14 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
                           ("recorded", real.action)):
       # The last action of an episode was never run when it was recorded.
       outcome[name].append(sim.replay(*where, actions[:-1])[0])
-  real = np.concatenate([real.action for real, _ in pairs])
-  found = np.concatenate([found.action for _, found in pairs])
+  recorded = np.concatenate([real.action for real, _ in pairs])
+  decoded = np.concatenate([found.action for _, found in pairs])
   np.savez_compressed(
-      folder / "actions.npz", truth=real, labels=found,
+      folder / "actions.npz", truth=recorded, labels=decoded,
       spread=np.concatenate([found.spread for _, found in pairs]),
       lengths=[len(real.action) for real, _ in pairs])
-  result = annotator.agreement(real, found, labelled.embodiment.action)
+  result = annotator.agreement(
+      recorded, decoded, labelled.embodiment.action)
   for name, successes in outcome.items():
     low, high = statistics.wilson(sum(successes), len(successes))
     result[f"replay_{name}"] = {

@@ -6,11 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import metrics
-from dreamgen_jax import report
-from dreamgen_jax import runtime
-from dreamgen_jax.data import rlds
-from dreamgen_jax.data import video
+from dreamgen_jax import metrics, report, runtime
+from dreamgen_jax.data import rlds, video
 from dreamgen_jax.report import content
 from dreamgen_jax.stages import artefact
 
@@ -119,11 +116,12 @@ def _dreams(inputs: dict[str, pathlib.Path], config: Any,
           episode.clock.video_hz, episode.instruction, verb,
           episode.origin.seed, novel=verb in config.novel))
   with np.load(inputs["finetune"] / "examples.npz") as held:
-    for i in range(min(4, len(held["truth"]))):
-      clips.append(content.Clip(
-          [content.Pane(label, held[name][i]) for label, name in
-           (("real", "truth"), ("dreamed", "tuned"), ("untuned", "prior"))],
-          dreams.clock.video_hz, str(held["captions"][i]), "held out", i))
+    clips += [
+        content.Clip(
+            [content.Pane(label, held[name][i]) for label, name in
+             (("real", "truth"), ("dreamed", "tuned"), ("untuned", "prior"))],
+            dreams.clock.video_hz, str(held["captions"][i]), "held out", i)
+        for i in range(min(4, len(held["truth"])))]
   return sorted(clips, key=lambda clip: clip.novel, reverse=True)
 
 

@@ -9,20 +9,16 @@ import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from dreamgen_jax import checkpoint
+from dreamgen_jax import checkpoint, errors, interfaces, optim, sharding
 from dreamgen_jax import ema as ema_lib
-from dreamgen_jax import errors
-from dreamgen_jax import interfaces
 from dreamgen_jax import metrics as metrics_lib
-from dreamgen_jax import optim
-from dreamgen_jax import sharding
 
 Evaluate = Callable[[Any], dict[str, float]]
 
@@ -37,14 +33,14 @@ class Result:
 
 
 def fit(
-    model: interfaces.Trainable,
+    model: interfaces.Objective,
     params: Any,
     batches: Any,
     config: Any,
     folder: pathlib.Path,
     *,
     name: str,
-    rules: list[tuple[str, tuple]] = ((".*", ()),),
+    rules: Sequence[tuple[str, tuple]] = ((".*", ()),),
     evaluate: Evaluate | None = None,
 ) -> Result:
   """Trains the parameters whose path matches `config.trainable`.
@@ -103,7 +99,7 @@ def fit(
       new["ema"] = jax.tree.map(
           lambda old, now: decay * old + (1 - decay) * now,
           state["ema"], new["params"])
-    return new, scalars | {"loss": loss, "grad": optax.global_norm(grads)}
+    return new, scalars | {"loss": loss, "grad": optax.tree.norm(grads)}
 
   step_jit = jax.jit(step_fn, donate_argnums=0)
 

@@ -11,15 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import annotator
-from dreamgen_jax import checkpoint
-from dreamgen_jax.data import labels
-from dreamgen_jax.data import loader
-from dreamgen_jax.data import normalize
-from dreamgen_jax.data import rlds
-from dreamgen_jax.data import windows
-from dreamgen_jax.stages import models
-from dreamgen_jax.stages import train
+from dreamgen_jax import annotator, checkpoint
+from dreamgen_jax.data import labels, loader, normalize, rlds, windows
+from dreamgen_jax.stages import models, train
 
 _FIELDS = ("images", "action", "mask", "embodiment")
 

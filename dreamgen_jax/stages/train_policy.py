@@ -11,16 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import checkpoint
-from dreamgen_jax import errors
-from dreamgen_jax.data import loader
-from dreamgen_jax.data import normalize
-from dreamgen_jax.data import rlds
-from dreamgen_jax.data import windows
-from dreamgen_jax.stages import language
-from dreamgen_jax.stages import models
-from dreamgen_jax.stages import policies
-from dreamgen_jax.stages import train
+from dreamgen_jax import checkpoint, errors
+from dreamgen_jax.data import loader, normalize, rlds, windows
+from dreamgen_jax.stages import language, models, policies, train
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
@@ -84,9 +77,10 @@ def _widest(found: list[normalize.Statistics]) -> normalize.Statistics | None:
   mean = sum(w * s.mean for w, s in zip(weight, found, strict=True))
   square = sum(w * (s.std**2 + s.mean**2)
                for w, s in zip(weight, found, strict=True))
-  low = lambda name: np.min([getattr(s, name) for s in found], axis=0)
-  high = lambda name: np.max([getattr(s, name) for s in found], axis=0)
   return normalize.Statistics(
       mean=mean, std=np.sqrt(np.maximum(square - mean**2, 0)),
-      min=low("min"), max=high("max"), q01=low("q01"), q99=high("q99"),
+      min=np.min([s.min for s in found], axis=0),
+      max=np.max([s.max for s in found], axis=0),
+      q01=np.min([s.q01 for s in found], axis=0),
+      q99=np.max([s.q99 for s in found], axis=0),
       count=sum(s.count for s in found))

@@ -9,14 +9,8 @@ from typing import Any
 
 import tokenizers
 
-from dreamgen_jax import checkpoint
-from dreamgen_jax import dreamer
-from dreamgen_jax import errors
-from dreamgen_jax import interfaces
-from dreamgen_jax import lora
-from dreamgen_jax import registry
-from dreamgen_jax.stages import artefact
-from dreamgen_jax.stages import models
+from dreamgen_jax import checkpoint, dreamer, errors, interfaces, lora, registry
+from dreamgen_jax.stages import artefact, models
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""One package per video world model; each exports Config, PRESETS, RULES, Model."""
+"""A package per video world model, with Config, PRESETS, RULES, Model."""

@@ -12,11 +12,8 @@ from dreamgen_jax import errors
 from dreamgen_jax.labelers.idm import images
 
 
-def _pictures(shape, seed=0):
-  """Random, but with some structure that survives a resize."""
-  coarse = np.random.default_rng(seed).integers(
-      0, 256, (*shape[:-3], 8, 8, 3), np.uint8)
-  return coarse.repeat(shape[-3] // 8, -3).repeat(shape[-2] // 8, -2)
+def _pictures(shape):
+  return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def _pillow(channel, size):
@@ -33,10 +30,10 @@ def test_released_path_in_evaluation():
   small = np.stack([_pillow(np.ascontiguousarray(cut[..., c]), 224)
                     for c in range(3)], -1)
   large = _pillow((small * 255).astype(np.uint8), 256) / 127.5 - 1
-  # 8-bit levels may fall one apart where Pillow's own rounding is coarser.
+  # Pillow rounds to 8 bits between the two axes of its resize.
   difference = np.abs(got[0, 1, 0] - large) * 127.5
-  assert difference.max() <= 2.01
-  assert difference.mean() < 0.1
+  assert difference.max() <= 1.01
+  assert difference.mean() < 0.25
 
 
 def test_nothing_happens_to_an_image_of_the_right_size():

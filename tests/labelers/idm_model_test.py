@@ -14,8 +14,8 @@ from dreamgen_jax.labelers import idm
 TINY = dataclasses.replace(
     idm.PRESETS["nano"], vision_width=16, vision_heads=2, vision_depth=1,
     vision_mlp=32, width=16, heads=2, refine_depth=1, dit_depth=2,
-    embodiments=3, camera_size=32, resizes=(32,), sample_steps=2, views=2,
-    dropout=0.3)
+    embodiments=3, camera_size=32, resizes=(32,), sample_steps=2, draws=2,
+    views=2, dropout=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,19 @@ def test_masked_entries_do_not_count(model, params):
   known[:, :, :3] += 1
   unknown[:, :, 3:] += 1
   assert loss(unknown) == loss(batch["action"]) != loss(known)
+
+
+def test_draws_share_the_images_and_are_averaged(model, params):
+  batch = _batch(model, 2)
+  batch["mask"][0, 2:] = False
+  pixels = jnp.zeros((2, 2, 2, 32, 32, 3))
+  noise = np.random.default_rng(0).normal(size=(4, 4, 5)).astype(np.float32)
+  t = np.array([0.1, 0.5, 0.9, 0.3], np.float32)
+  loss = jax.jit(model.loss_at)
+  both = loss(params, pixels, batch, noise, t)
+  each = [loss(params, pixels, batch, noise[i:i + 2], t[i:i + 2])
+          for i in (0, 2)]
+  np.testing.assert_allclose(both, np.mean(each), rtol=1e-5)
 
 
 def test_a_label_depends_on_its_own_key_and_images_only(

@@ -11,6 +11,7 @@ and zero padded, mask bool[b,u,a], embodiment i32[b] (row of its weights).
 
 import dataclasses
 
+import einops
 import jax
 import jax.numpy as jnp
 
@@ -39,6 +40,8 @@ class Config:
     time_power, time_scale: training draws t = 1 - x / time_scale with x of
       Beta(time_power, 1), so that noisy chunks are seen more often.
     time_buckets: the networks read floor(time_buckets * t).
+    draws: times and noises per encoded frame pair in training; more of them
+      cost little beside the vision tower, and teach the small DiT faster.
     dtype: compute dtype.
     remat: of the vision tower, see `layers.stack.repeat`.
   """
@@ -71,16 +74,17 @@ class Config:
   time_power: float = 1.5
   time_scale: float = 0.999
   time_buckets: int = 1000
+  draws: int = 1
   dtype: str = "float32"
   remat: str = "none"
 
   def __post_init__(self):
     for name in ("jitter", "resizes"):
       object.__setattr__(self, name, tuple(getattr(self, name)))
-    if self.sample_steps < 1 or self.views < 1:
-      raise errors.ConfigError(
-          f"sample_steps = {self.sample_steps} and views = {self.views} must "
-          "be at least 1.")
+    for name in ("sample_steps", "views", "draws"):
+      if getattr(self, name) < 1:
+        raise errors.ConfigError(
+            f"{name} = {getattr(self, name)} must be at least 1.")
     _ = self.net, self.images  # checked here, before data or devices
 
   @property
@@ -130,6 +134,7 @@ PRESETS = {
         positions=32,
         embodiments=8,
         sample_steps=8,
+        draws=8,
     ),
 }
 
@@ -195,12 +200,12 @@ class Model:
     c = self.config
     image_rng, time_rng, noise_rng, dropout_rng = jax.random.split(rng, 4)
     pixels = image_path.prepare(c.images, batch["images"], image_rng)
-    chunk = batch["action"].shape
+    b, *chunk = batch["action"].shape
     # The inverse of the distribution function of Beta(power, 1).
-    x = jax.random.uniform(time_rng, chunk[:1]) ** (1 / c.time_power)
-    loss = self.loss_at(
-        params, pixels, batch, jax.random.normal(noise_rng, chunk),
-        (c.time_scale - x) / c.time_scale, dropout_rng)
+    x = jax.random.uniform(time_rng, (c.draws * b,)) ** (1 / c.time_power)
+    noise = jax.random.normal(noise_rng, (c.draws * b, *chunk))
+    loss = self.loss_at(params, pixels, batch, noise,
+                        (c.time_scale - x) / c.time_scale, dropout_rng)
     return loss, {"flow": loss}
 
   def loss_at(
@@ -208,13 +213,20 @@ class Model:
       batch: interfaces.Batch, noise: types.Array, t: types.Array,
       rng: types.Array | None = None,
   ) -> types.Array:
-    """The loss for given images f32[b,2,v,s,s,3], noise, and t f32[b].
+    """The loss for given images, noise and times.
 
     As in the release t = 1 - tau: 0 is noise, 1 is data, and the networks
-    predict data - noise. Without rng there is no dropout.
+    predict data - noise.
+
+    Args:
+      params: of `init`.
+      pixels: prepared images f32[b,2,v,s,s,3].
+      batch: action, mask and embodiment.
+      noise: f32[k*b,u,a], k draws behind each other.
+      t: f32[k*b].
+      rng: for dropout; None for none.
     """
     c, train = self.config, rng is not None
-    mask, action = batch["mask"], batch["action"]
     rngs = dict(zip(("encoder", "denoiser"),
                     jax.random.split(rng), strict=True)) if train else {}
 
@@ -224,10 +236,14 @@ class Model:
           rngs={"dropout": rngs[name]} if train else None)
 
     context = apply("encoder", net.Encoder, pixels)
+    context, action, mask, embodiment = (
+        einops.repeat(leaf, "b ... -> (k b) ...", k=len(t) // len(leaf))
+        for leaf in (context, batch["action"], batch["mask"],
+                     batch["embodiment"]))
     noisy = (1 - t)[:, None, None] * noise + t[:, None, None] * action
     step = (t * c.time_buckets).astype(jnp.int32)
-    velocity = apply("denoiser", net.Denoiser, noisy, step, context,
-                     batch["embodiment"])
+    velocity = apply(
+        "denoiser", net.Denoiser, noisy, step, context, embodiment)
     error = jnp.square(velocity - (action - noise))
     return jnp.sum(jnp.where(mask, error, 0.0)) / jnp.maximum(mask.sum(), 1)
 

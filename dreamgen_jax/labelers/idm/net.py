@@ -110,7 +110,7 @@ class Encoder(nn.Module):
     x, _ = siglip.Tower(c.vision, name="vision")(x)  # b*t*v l d
     x = nn.Dense(c.vision.width, dtype=c.dtype, name="vision_out")(x)
     x = Projector(c, name="projector")(x)
-    views = self.param("views", nn.initializers.normal(0.02),
+    views = self.param("views", nn.initializers.normal(c.width ** -0.5),
                        (c.max_images, c.width))
     x = rearrange(x, "(b v) l d -> b v l d", v=count)
     x = x + views[:count, None].astype(x.dtype)
@@ -160,7 +160,8 @@ class Denoiser(nn.Module):
         c.width, c.embodiments, c.dtype, name="action_encoder")(
             action, step, embodiment)  # b u d
     positions = self.param(
-        "positions", nn.initializers.normal(0.02), (c.positions, c.width))
+        "positions", nn.initializers.normal(c.width ** -0.5),
+        (c.positions, c.width))
     x = x + positions[:x.shape[1]].astype(x.dtype)
     x = action_head.DiT(c.sizes(self.train), c.dit_depth, name="dit")(
         x, step, context)

@@ -4,7 +4,6 @@
   tokenizer/tokenizer.json
 """
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
@@ -14,17 +13,11 @@ import jax
 import numpy as np
 import tokenizers
 
-from dreamgen_jax import errors
-from dreamgen_jax import interfaces
-from dreamgen_jax import safetensors
-from dreamgen_jax import weights
+from dreamgen_jax import errors, interfaces, safetensors, weights
 from dreamgen_jax.encoders import t5
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
-from dreamgen_jax.world_models.wan import dit
 from dreamgen_jax.world_models.wan import model as model_lib
-from dreamgen_jax.world_models.wan import presets
-from dreamgen_jax.world_models.wan import vae
-from dreamgen_jax.world_models.wan import vae_weights
+from dreamgen_jax.world_models.wan import presets, vae_weights
 from dreamgen_jax.world_models.wan import weights as dit_weights
 
 _FOLDERS = {"transformer": "transformer", "vae": "vae",

@@ -10,15 +10,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from dreamgen_jax import interfaces
-from dreamgen_jax import types
-from dreamgen_jax.diffusion import guide
-from dreamgen_jax.diffusion import process
-from dreamgen_jax.diffusion import sample
+from dreamgen_jax import interfaces, types
+from dreamgen_jax.diffusion import guide, process, sample
 from dreamgen_jax.encoders import t5
-from dreamgen_jax.world_models.wan import condition
-from dreamgen_jax.world_models.wan import dit
-from dreamgen_jax.world_models.wan import vae
+from dreamgen_jax.world_models.wan import condition, dit, vae
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,7 @@
 import dataclasses
 
 from dreamgen_jax.encoders import t5
-from dreamgen_jax.world_models.wan import dit
-from dreamgen_jax.world_models.wan import model
-from dreamgen_jax.world_models.wan import vae
+from dreamgen_jax.world_models.wan import dit, model, vae
 
 _480P = dict(frames=81, height=480, width=832, video_hz=16.0)
 

@@ -10,8 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from dreamgen_jax import interfaces
-from dreamgen_jax import types
+from dreamgen_jax import interfaces, types
 from dreamgen_jax.encoders import tokenizer
 from dreamgen_jax.world_models.wan import model as model_lib
 from dreamgen_jax.world_models.wan import vae
@@ -61,8 +60,11 @@ class VaeObjective:
         for key, extent, want in zip(
             jax.random.split(rng, 3), (h, w, f), (size, size, frames),
             strict=True))
-    cut = lambda v, t, y, x: jax.lax.dynamic_slice(
-        v, (t, y, x, 0), (frames, size, size, 3))
+
+    def cut(video, t, y, x):
+      return jax.lax.dynamic_slice(
+          video, (t, y, x, 0), (frames, size, size, 3))
+
     return jax.vmap(cut)(video, t, y, x)
 
 

@@ -1,0 +1,155 @@
+"""The quickstart's road at its smallest: every stage, then nothing twice."""
+
+import pathlib
+
+import jax
+import pytest
+
+from dreamgen_jax import errors, main, options
+from dreamgen_jax.data import rlds
+from dreamgen_jax.encoders import tokenizer
+from dreamgen_jax.sims.tabletop import tasks
+from dreamgen_jax.stages import artefact, pipeline
+from dreamgen_jax.world_models import wan
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "configs" / "quickstart.py"
+SMALL = {
+    "demonstrations.episodes": 6, "demonstrations.shards": 2,
+    "heldout.episodes": 2, "heldout.shards": 1, "prompts.episodes": 7,
+    "prompts.shards": 1, "finetune.train.steps": 2,
+    "finetune.train.batch_size": 2, "finetune.batch_size": 2,
+    "finetune.evaluate_clips": 2, "finetune.sampler.steps": 2,
+    "finetune.sampler.batch_size": 2, "dreams.steps": 2,
+    "dreams.batch_size": 2, "dreams.shards": 2, "dreams.guidance": 1.5,
+    "labeler.train.steps": 2, "labeler.train.batch_size": 4,
+    "neural.samples": 2, "neural.shards": 1, "heldout_labels.samples": 2,
+    "heldout_labels.shards": 1, "evaluation.trials": 1,
+    "evaluation.batch_size": 1, "evaluation.horizon": 4,
+    "evaluation.verbs": ("pick_place", "push"), "evaluation.novel": ("push",),
+    "report.novel": ("push",),
+} | {
+    f"policy_{name}.train.{key}": value
+    for name in ("neural", "mixed", "demos")
+    for key, value in (("steps", 2), ("batch_size", 4))
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+  """A nano world model that has learnt nothing, as a checkpoint folder."""
+  folder = tmp_path_factory.mktemp("weights")
+  model = wan.Model(wan.PRESETS["nano"])
+  params = jax.jit(model.init)(jax.random.key(0))
+  colours = "red green blue yellow orange cyan pink purple white black"
+  phrases = [phrase.format_map(_Any()) for task in tasks.TASKS.values()
+             for phrase in task.phrases]
+  words = tokenizer.train([*phrases, colours], 512)
+  wan.save(folder, model, jax.device_get(params), words)
+  return folder
+
+
+class _Any(dict):
+
+  def __missing__(self, key):
+    return "red"
+
+
+def arguments(workdir, weights, **changes):
+  values = SMALL | {
+      f"{name}.source": weights for name in (
+          "finetune.model", "policy_neural.text", "policy_mixed.text",
+          "policy_demos.text")} | changes
+  return ["main", f"--config={CONFIG}", f"--workdir={workdir}", "--debug",
+          *(f"--config.{key}={value}" for key, value in values.items())]
+
+
+@pytest.mark.slow
+@pytest.mark.sim
+def test_road(tmp_path, weights, capsys):
+  workdir = tmp_path / "run"
+  command = arguments(workdir, weights)
+  assert main.main(command) == 0, capsys.readouterr().err
+  page = (workdir / "report.html").read_text()
+  for word in ("dreams only", "demonstrations only", "no-op", "push"):
+    assert word in page
+  dreams = rlds.Dataset(workdir / "dreams" / "data")
+  dream = dreams.episode(0)
+  assert dream.video["front"].shape == (17, 64, 64, 3)
+  assert dream.origin.kind == "dream"
+  assert dream.origin.source_id in rlds.Dataset(
+      workdir / "prompts" / "data").ids
+  assert dream.origin.world_model
+  assert dream.origin.adapter
+  assert dream.action is None
+  neural = rlds.Dataset(workdir / "neural" / "data").episode(0)
+  assert neural.action.shape == (17, 5)
+  assert neural.spread.shape == (17, 5)
+  assert neural.state is None
+  assert neural.origin.labeler
+
+  # The same command again does nothing; a change runs what depends on it.
+  capsys.readouterr()
+  assert main.main(command) == 0
+  said = capsys.readouterr().out
+  assert "starts" not in said
+  changed = arguments(workdir, weights, **{"evaluation.trials": 2})
+  assert main.main(changed) == 0
+  said = capsys.readouterr().out
+  assert "[evaluation] runs again, config.trials: 1 -> 2" in said
+  assert "[labeler] finished before" in said
+  assert said.count("] starts") == 2  # evaluation and report
+
+
+def load(*overrides):
+  config = options.load(str(CONFIG))
+  options.override(config, overrides)
+  return config
+
+
+def test_a_stage_before_its_inputs_says_so(tmp_path):
+  with pytest.raises(errors.ConfigError, match="needs 'demonstrations'"):
+    pipeline.run(load(), tmp_path / "run", "labeler")
+
+
+def test_missing_dataset(tmp_path):
+  config = load()
+  with config.unlocked():
+    config.labeler.inputs.demonstrations = "no/such/folder"
+  with pytest.raises(errors.ConfigError, match="no/such/folder"):
+    pipeline.run(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("key, value, expected", [
+    ("demonstrations.verbs", "('pik_place',)", "pick_place"),
+    ("demonstrations.robots", "('pandas',)", "panda"),
+])
+@pytest.mark.sim
+def test_unknown_verb_and_embodiment(tmp_path, key, value, expected):
+  config = load((key, value), ("demonstrations.episodes", "1"),
+                ("demonstrations.workers", "1"))
+  with pytest.raises(errors.ConfigError, match=expected):
+    pipeline.run(config, tmp_path / "run", "demonstrations")
+
+
+def test_workdir_of_something_else(tmp_path):
+  (tmp_path / "thesis.tex").write_text("x")
+  with pytest.raises(errors.ConfigError, match="holds files of something"):
+    pipeline.run(load(), tmp_path, "demonstrations")
+  assert (tmp_path / "thesis.tex").read_text() == "x"
+
+
+def test_steps_come_after_what_they_read():
+  road = list(pipeline.steps(load()))
+  assert road.index("finetune") < road.index("dreams") < road.index("neural")
+  assert road.index("policy_neural") < road.index("evaluation")
+  assert road[-1] == "report"
+
+
+def test_a_preset_is_part_of_the_key():
+  step = pipeline.steps(load())["labeler"]
+  other = pipeline.steps(load(("labeler.model.kw.dit_depth", "2")))["labeler"]
+  keys = {artefact.Artefact(pathlib.Path(), "labeler",
+                            pipeline.resolve(each), {}).key
+          for each in (step, other)}
+  assert len(keys) == 2

@@ -1,0 +1,118 @@
+"""The training loop: it learns, resumes bit-equal, and stops on nonsense."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import common
+from dreamgen_jax import errors, metrics
+from dreamgen_jax.data import loader
+from dreamgen_jax.stages import train
+
+
+class Line:
+  """y = x w, with noise so that keys matter."""
+
+  def init(self, rng):
+    del rng
+    return {"w": {"kernel": jnp.zeros((2, 1))}, "frozen": jnp.ones(1)}
+
+  def loss(self, params, rng, batch):
+    x = batch["x"] + 0.01 * jax.random.normal(rng, batch["x"].shape)
+    error = x @ params["w"]["kernel"] - batch["y"]
+    loss = jnp.mean(error**2) * params["frozen"][0]
+    return loss, {"error": jnp.mean(jnp.abs(error))}
+
+
+class Points:
+
+  def __init__(self, bad=False):
+    rng = np.random.default_rng(0)
+    self.x = rng.normal(size=(64, 2)).astype(np.float32)
+    self.y = self.x @ np.array([[1.0], [-2.0]], np.float32)
+    if bad:
+      self.y[:] = np.nan
+
+  def __len__(self):
+    return len(self.x)
+
+  def __getitem__(self, i):
+    return {"x": self.x[i], "y": self.y[i]}
+
+
+def config(steps, **changes):
+  return common.train(
+      steps, 8, common.optim(0.1, 2, weight_decay=0.0),
+      trainable="kernel", ema=True, log_steps=1, eval_steps=5,
+      checkpoint_seconds=0.0, **changes)
+
+
+def fit(folder, steps, total=None, points=None):
+  batches = loader.loader([(points or Points(), 1.0)], 8, 0)
+  settings = config(total or steps)
+  model = Line()
+  if total:  # stops after `steps`, as a killed run does
+
+    class Killed(Exception):
+      pass
+
+    count = 0
+
+    class Stops:
+
+      def __next__(self):
+        nonlocal count
+        count += 1
+        if count > steps:
+          raise Killed
+        return next(batches)
+
+      get_state, set_state = batches.get_state, batches.set_state
+
+    with pytest.raises(Killed):
+      train.fit(model, model.init(None), Stops(), settings, folder, name="t")
+    batches.close()
+    return None
+  result = train.fit(
+      model, model.init(None), batches, settings, folder, name="t",
+      evaluate=lambda params: {"w0": float(params["w"]["kernel"][0, 0])})
+  batches.close()
+  return result
+
+
+def test_learns_and_leaves_the_frozen_alone(tmp_path):
+  result = fit(tmp_path, 60)
+  np.testing.assert_allclose(
+      result.params["w"]["kernel"][:, 0], [1.0, -2.0], atol=0.2)
+  assert result.params["frozen"] == 1.0
+  losses = [row["loss"] for row in result.history if "loss" in row]
+  assert len(losses) == 60
+  assert losses[-1] < 0.1 * losses[0]
+
+
+def test_killed_and_resumed_is_bit_equal(tmp_path):
+  whole = fit(tmp_path / "whole", 12)
+  fit(tmp_path / "parts", 5, total=12)
+  parts = fit(tmp_path / "parts", 12)
+  jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
+  without = [row for row in whole.history if "w0" not in row]
+  assert without == [row for row in parts.history if "w0" not in row]
+
+
+def test_not_finite_stops_with_the_step(tmp_path):
+  with pytest.raises(errors.UserError, match="not finite at step 1"):
+    fit(tmp_path, 5, points=Points(bad=True))
+
+
+def test_nothing_to_train_is_an_error(tmp_path):
+  with pytest.raises(errors.ConfigError, match="matches no parameter"):
+    settings = config(2)
+    settings.trainable = "nothing"
+    train.fit(Line(), Line().init(None), None, settings, tmp_path, name="t")
+
+
+def test_history_drops_a_cut_off_line(tmp_path):
+  path = tmp_path / "history.jsonl"
+  path.write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "lo')
+  assert metrics.read(path) == [{"step": 1, "loss": 1.0}]
