@@ -45,21 +45,23 @@ def get_config(arg=None):
   model = dict(name="wan", preset="nano", kw={})
   corpora = dict(plain="corpus_plain", random="corpus_random",
                  heldout="corpus_heldout")
+  clip = ("vae", "frames", "height", "width", "video_hz")
   config.vae = common.section(
-      stage="pretrain_vae", inputs=corpora, model=model,
+      stage="pretrain_vae", inputs=corpora, model=model, model_fields=clip,
       crop_size=32, crop_frames=17, camera="front",
       train=common.train(
           steps(3600), 4, common.optim(1.5e-3, 100, weight_decay=0.0),
           ema=True, log_steps=50, eval_steps=900))
   config.latents = common.section(
       stage="encode", inputs=dict(corpora, vae="vae"), model=model,
-      camera="front", batch_size=16)
+      model_fields=clip,
+      camera="front", clips=1600, batch_size=16)
   config.world_model = common.section(
       stage="pretrain", inputs=dict(latents="latents"), model=model,
       text_dropout=0.1, vocab_size=512,
       train=common.train(
-          steps(4000), 32, common.optim(1.5e-3, 200), ema=True,
-          log_steps=50, eval_steps=1000))
+          steps(1600), 32, common.optim(1.5e-3, 100), ema=True,
+          log_steps=50, eval_steps=400))
   config.export = common.section(
       stage="export", inputs=dict(latents="latents", vae="vae",
                                   world_model="world_model"),

@@ -11,7 +11,7 @@ from dreamgen_jax.world_models.wan import presets
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
-  """Encodes every input but `vae` into a folder of its own."""
+  """Encodes up to `config.clips` clips of every input but `vae`."""
   inputs = dict(inputs)
   params, facts = checkpoint.load(inputs.pop("vae") / "checkpoint")
   model = wan.Model(presets.with_latent_statistics(
@@ -20,6 +20,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   counts = {}
   for name, path in inputs.items():
     source = latents.clips(path / "data", model, config.camera)
+    source.table = source.table[:config.clips]
     counts[name] = len(latents.encode(
         source, model, {"vae": params}, folder / name, config.batch_size))
   return {"clips": counts, "latents_mean": facts["latents_mean"],

@@ -102,10 +102,15 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path,
 
 
 def resolve(step: Step) -> dict[str, Any]:
-  """All that a step depends on: its section, and the preset's every size."""
+  """All that a step depends on: its section, and the preset's every size.
+
+  A section's `model_fields` says which of the model's fields matter to it.
+  """
   values = step.config.to_dict()
   if "model" in values:
-    values["model"]["sizes"] = models.resolve(values["model"])
+    sizes = models.resolve(values["model"])
+    fields = values.get("model_fields", sizes)
+    values["model"]["sizes"] = {name: sizes[name] for name in fields}
   return values
 
 
