@@ -65,5 +65,5 @@ def get_config(arg=None):
   config.export = common.section(
       stage="export", inputs=dict(latents="latents", vae="vae",
                                   world_model="world_model"),
-      model=model)
+      model=model, corpus=dict(robots=ROBOTS, verbs=VERBS, scenes=SCENES))
   return config.lock()
