@@ -33,9 +33,9 @@ setuptools.setup(
     ),
     package_data={
         "dreamgen_jax.world_models.wan": [
-            "nano/*.safetensors",
-            "nano/*.json",
             "nano/*.md",
+            "nano/*/*.json",
+            "nano/*/*.safetensors",
         ],
     },
     install_requires=[

@@ -60,7 +60,7 @@ def get_config(arg=None):
       stage="pretrain", inputs=dict(latents="latents"), model=model,
       text_dropout=0.1, vocab_size=512,
       train=common.train(
-          steps(1600), 32, common.optim(1.5e-3, 100), ema=True,
+          steps(1000), 32, common.optim(1.5e-3, 100), ema=True,
           log_steps=50, eval_steps=400))
   config.export = common.section(
       stage="export", inputs=dict(latents="latents", vae="vae",

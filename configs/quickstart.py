@@ -48,7 +48,7 @@ def get_config(arg=None):
                 match=r"blocks/.*(q|k|v|o|ffn_in|ffn_out)$"),
       batch_size=8, evaluate_clips=24, sampler=sampler,
       train=common.train(
-          3000 if long else 500, 16,
+          3000 if long else 300, 16,
           common.optim(1e-3, 20, weight_decay=0.0), trainable="^lora/"))
   # --- stage 2: dream --------------------------------------------------------
   config.dreams = common.section(
@@ -61,7 +61,7 @@ def get_config(arg=None):
       model=dict(name="idm", preset="nano", kw={}),
       time_base=dict(gap_seconds=0.4, horizon=4),
       train=common.train(
-          6000 if long else 1000, 64, common.optim(1e-3, 50), ema=True))
+          6000 if long else 900, 32, common.optim(1e-3, 50), ema=True))
   label = dict(stage="label", samples=4, weights="uniform", batch_size=17,
                shards=4)
   config.neural = common.section(
@@ -76,7 +76,7 @@ def get_config(arg=None):
       stage="train_policy", cameras=(camera,),
       model=dict(name="diffusion_policy", preset="nano", kw={}), text=nano,
       train=common.train(
-          6000 if long else 800, 64, common.optim(1e-3, 50, b1=0.95),
+          6000 if long else 450, 32, common.optim(1e-3, 50, b1=0.95),
           ema=True))
   sources = dict(
       neural=dict(neural="neural"),
