@@ -61,11 +61,13 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   states = dict(zip(prompts, dreamer.encode_prompts(
       model, base.params, base.tokenizer, prompts), strict=True))
 
+  def with_text(sample):
+    caption = sample.pop("caption")
+    return sample | {"text": states[caption]}
+
   batches = loader.loader(
       [(encoded, 1.0)], config.train.batch_size, config.train.seed,
-      then=lambda sample: {
-          "latent": sample["latent"], "condition": sample["condition"],
-          "text": states[sample["caption"]]})
+      then=with_text)
   settings = lora.Config(**config.lora)
   key = jax.random.key(config.train.seed)
   adapters = lora.init(

@@ -34,7 +34,6 @@ def encode(source: windows.Clips, model: interfaces.WorldModel,
   Goes on where it was killed: progress.json says how many clips are done.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  shape = (len(source), *model.config.latent_shape)
   note = folder / "progress.json"
   facts: dict[str, Any] = {"done": 0, "captions": [], "ids": []}
   if note.exists():
@@ -42,22 +41,26 @@ def encode(source: windows.Clips, model: interfaces.WorldModel,
   start = facts["done"]
   arrays = {
       name: np.lib.format.open_memmap(
-          folder / f"{name}.npy", "r+" if start else "w+", np.float32, shape)
-      for name in ("latent", "condition")}
+          folder / f"{name}.npy", "r+" if start else "w+", np.float32,
+          (len(source), *leaf.shape[1:]))
+      for name, leaf in model.example(1).items() if name != "text"}
 
   @jax.jit
-  def both(params, video):
-    return (model.encode_video(params, video),
-            model.encode_condition(params, video[:, 0]))
+  def leaves(params, video):
+    first = video[:, 0]
+    found = {"latent": model.encode_video(params, video),
+             "condition": model.encode_condition(params, first)}
+    if "image" in arrays:
+      found["image"] = model.encode_image(params, first)
+    return found
 
   progress = metrics.Progress(folder.name, len(source), "clip", start)
   for begin in range(start, len(source), batch_size):
     rows = [source[i] for i in
             range(begin, min(begin + batch_size, len(source)))]
     video = dreamer.pad(np.stack([row["video"] for row in rows]), batch_size)
-    for array, value in zip(arrays.values(), both(params, video),
-                            strict=True):
-      array[begin:begin + len(rows)] = np.asarray(value)[:len(rows)]
+    for name, value in leaves(params, video).items():
+      arrays[name][begin:begin + len(rows)] = np.asarray(value)[:len(rows)]
     facts["done"] = begin + len(rows)
     facts["captions"] += [row["instruction"] for row in rows]
     facts["ids"] += [row["id"] for row in rows]
@@ -70,13 +73,13 @@ def encode(source: windows.Clips, model: interfaces.WorldModel,
 
 
 class Latents:
-  """Random access over encoded clips: {"latent", "condition", "row"}."""
+  """Random access over encoded clips: the model's leaves, caption for text."""
 
   def __init__(self, folder: pathlib.Path):
     facts = json.loads((folder / "progress.json").read_text())
     self.captions, self.ids = facts["captions"], facts["ids"]
-    self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r")
-                    for name in ("latent", "condition")}
+    self._arrays = {path.stem: np.load(path, mmap_mode="r")
+                    for path in folder.glob("*.npy")}
 
   def __len__(self) -> int:
     return len(self.ids)

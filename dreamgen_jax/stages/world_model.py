@@ -24,8 +24,8 @@ class Loaded:
   adapter: str  # digest of the adapter, or ""
 
 
-def load_base(spec: Mapping[str, Any], parts: tuple[str, ...] = (
-    "transformer", "vae", "text")) -> Loaded:
+def load_base(spec: Mapping[str, Any], parts: tuple[str, ...] | None = None
+              ) -> Loaded:
   """The base model that `dict(name=, preset=, source=, kw=)` names."""
   built = models.build("world_models", spec)
   module = registry.find("world_models", spec["name"])

@@ -1,7 +1,7 @@
 """Wan's checkpoint folders, in the layout of the released Diffusers ones.
 
   transformer/{config.json, *.safetensors}   vae/...   text_encoder/...
-  tokenizer/tokenizer.json
+  tokenizer/tokenizer.json   image_encoder/... where the preset has one
 """
 
 import json
@@ -14,20 +14,20 @@ import numpy as np
 import tokenizers
 
 from dreamgen_jax import errors, interfaces, safetensors, weights
-from dreamgen_jax.encoders import t5
+from dreamgen_jax.encoders import clip, t5
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
 from dreamgen_jax.world_models.wan import model as model_lib
 from dreamgen_jax.world_models.wan import presets, vae_weights
 from dreamgen_jax.world_models.wan import weights as dit_weights
 
 _FOLDERS = {"transformer": "transformer", "vae": "vae",
-            "text": "text_encoder"}
+            "text": "text_encoder", "image": "image_encoder"}
 _FILES = {"transformer": "diffusion_pytorch_model", "vae":
-          "diffusion_pytorch_model", "text": "model"}
+          "diffusion_pytorch_model", "text": "model", "image": "model"}
 
 
-def load(source: str, config: model_lib.Config, parts: tuple[str, ...] = (
-    "transformer", "vae", "text")
+def load(source: str, config: model_lib.Config,
+         parts: tuple[str, ...] | None = None
          ) -> tuple[model_lib.Model, interfaces.Params, tokenizers.Tokenizer]:
   """Reads a checkpoint folder.
 
@@ -36,7 +36,7 @@ def load(source: str, config: model_lib.Config, parts: tuple[str, ...] = (
       ("nano").
     config: the preset that the folder is of; the latent statistics are the
       folder's own.
-    parts: which parameters to read.
+    parts: which parameters to read; None reads all.
 
   Returns:
     The model, its parameters in float32 on the host, and the tokenizer.
@@ -47,15 +47,15 @@ def load(source: str, config: model_lib.Config, parts: tuple[str, ...] = (
   folder = pathlib.Path(__file__).parent / source
   if not folder.is_dir():
     folder = pathlib.Path(source)
-  facts = {part: _read_config(folder / name, _describe(config)[part])
-           for part, name in _FOLDERS.items()}
+  facts = {part: _read_config(folder / _FOLDERS[part], wanted)
+           for part, wanted in _describe(config).items()}
   model = model_lib.Model(presets.with_latent_statistics(
       config, facts["vae"]["latents_mean"], facts["vae"]["latents_std"]))
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   params = {
       part: weights.load(_read_tensors(folder / _FOLDERS[part]),
                          _names(config)[part], shapes[part])
-      for part in parts
+      for part in parts or facts
   }
   tokenizer = tokenizer_lib.load(str(folder / "tokenizer/tokenizer.json"))
   return model, params, tokenizer
@@ -65,11 +65,11 @@ def save(folder: pathlib.Path, model: model_lib.Model,
          params: interfaces.Params, tokenizer: tokenizers.Tokenizer,
          dtype: Any = np.float16) -> None:
   """Writes a checkpoint folder that `load`, and Diffusers' tools, read."""
-  facts = _describe(model.config)
-  for part, name in _FOLDERS.items():
+  for part, facts in _describe(model.config).items():
+    name = _FOLDERS[part]
     (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / name / "config.json").write_text(
-        json.dumps(facts[part], indent=2) + "\n")
+        json.dumps(facts, indent=2) + "\n")
     tensors = {key: np.ascontiguousarray(array, dtype) for key, array
                in weights.export(
                    params[part], _names(model.config)[part]).items()}
@@ -81,13 +81,14 @@ def save(folder: pathlib.Path, model: model_lib.Model,
 def _names(config: model_lib.Config) -> dict[str, weights.Table]:
   return {
       "transformer": dit_weights.names("diffusers", config.transformer.patch),
-      "vae": vae_weights.NAMES["diffusers"], "text": t5.NAMES}
+      "vae": vae_weights.NAMES["diffusers"], "text": t5.NAMES,
+  } | ({"image": clip.names(config.image.patch)} if config.image else {})
 
 
 def _describe(config: model_lib.Config) -> dict[str, dict[str, Any]]:
   """The config.json of each part, in the released files' words."""
   t, v, e = config.transformer, config.vae, config.text
-  return {
+  facts: dict[str, dict[str, Any]] = {
       "transformer": {
           "_class_name": "WanTransformer3DModel", "patch_size": list(t.patch),
           "num_attention_heads": t.heads, "attention_head_dim": t.head_dim,
@@ -109,6 +110,15 @@ def _describe(config: model_lib.Config) -> dict[str, dict[str, Any]]:
           "relative_attention_num_buckets": e.buckets,
           "relative_attention_max_distance": e.max_distance},
   }
+  if i := config.image:
+    facts["image"] = {
+        "architectures": ["CLIPVisionModel"],
+        "model_type": "clip_vision_model", "hidden_size": i.width,
+        "intermediate_size": i.mlp_width, "num_hidden_layers": i.depth,
+        "num_attention_heads": i.heads, "image_size": i.image_size,
+        "patch_size": i.patch, "hidden_act": "gelu",
+        "layer_norm_eps": i.epsilon}
+  return facts
 
 
 def _read_config(folder: pathlib.Path,
@@ -119,7 +129,7 @@ def _read_config(folder: pathlib.Path,
   except (FileNotFoundError, NotADirectoryError):
     raise errors.CheckpointError(
         f"No checkpoint part at {path}; a Wan folder holds transformer, vae, "
-        "text_encoder and tokenizer.") from None
+        "text_encoder and tokenizer, Wan 2.1's image_encoder too.") from None
   except ValueError as error:
     raise errors.CheckpointError(f"{path} is damaged: {error}.") from error
   for key, value in wanted.items():

@@ -2,12 +2,19 @@
 
 import dataclasses
 
-from dreamgen_jax.encoders import t5
+from dreamgen_jax.encoders import clip, t5
 from dreamgen_jax.world_models.wan import dit, model, vae
 
 _480P = dict(frames=81, height=480, width=832, video_hz=16.0)
+_720P = _480P | dict(height=720, width=1280)
+_WAN2_1 = model.Config(
+    dit.PRESETS["i2v_14b"], vae.PRESETS["released"], t5.PRESETS["umt5_xxl"],
+    image=clip.PRESETS["vit_h_14"], sample_shift=3.0, **_480P)
 
 PRESETS = {
+    "wan2_1_i2v_14b_480p": _WAN2_1,
+    "wan2_1_i2v_14b_720p": dataclasses.replace(
+        _WAN2_1, sample_shift=5.0, **_720P),
     "wan2_2_i2v_a14b_expert": model.Config(
         dit.PRESETS["i2v_a14b"], vae.PRESETS["released"],
         t5.PRESETS["umt5_xxl"], guidance=3.5, sample_shift=5.0, **_480P),
