@@ -58,11 +58,14 @@ def get_config(arg=None):
   config.labeler = common.section(
       stage="train_labeler", cameras=(camera,),
       inputs=dict(demonstrations="demonstrations", heldout="heldout"),
-      model=dict(name="idm", preset="nano", kw={}),
-      time_base=dict(gap_seconds=0.4, horizon=4),
+      model=dict(name="idm", preset="nano", kw=dict(
+          vision_width=64, vision_heads=2, vision_mlp=256, vision_depth=3,
+          width=64, heads=2, refine_depth=1, dit_depth=2)),
+      # What is commanded at one frame is reached at the next.
+      time_base=dict(gap_seconds=0.2, horizon=1),
       train=common.train(
-          6000 if long else 900, 32, common.optim(1e-3, 50), ema=True))
-  label = dict(stage="label", samples=4, weights="uniform", batch_size=17,
+          8000 if long else 900, 64, common.optim(2e-3, 50), ema=True))
+  label = dict(stage="label", samples=8, weights="uniform", batch_size=17,
                shards=4)
   config.neural = common.section(
       inputs=dict(labeler="labeler", videos="dreams"), **label)

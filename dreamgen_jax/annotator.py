@@ -80,12 +80,7 @@ class Annotator:
       found = np.asarray(self._sample(
           self.params, np.uint32(seed % 2**32), index, video[rows]))
       out.append(found[:, :len(part), :, :self.embodiment.action_dim])
-    normal = np.concatenate(out, axis=1)
-    binary = np.repeat([key.kind == "binary" for key in self.embodiment.action],
-                       [key.dims for key in self.embodiment.action])
-    low = self.normalizer.binary_low
-    return np.where(binary, (normal - low) / (1 - low),
-                    self.normalizer.undo(normal))
+    return labels.to_physical(np.concatenate(out, axis=1), self.normalizer)
 
   @functools.cached_property
   def _sample(self) -> Any:

@@ -6,12 +6,12 @@ CLOCK = types.Clock(video_hz=5.0, control_hz=5.0)
 
 ACTION = (
     types.Key("eef_position", 3, unit="m"),
-    types.Key("eef_yaw", 1, unit="rad", kind="angle"),
+    types.Key("eef_yaw", 1, unit="rad"),  # within +-1.5, so it never wraps
     types.Key("gripper_close", 1, kind="binary", normalize="identity"),
 )
 STATE = (
     types.Key("eef_position", 3, unit="m"),
-    types.Key("eef_yaw", 1, unit="rad", kind="angle"),
+    types.Key("eef_yaw", 1, unit="rad"),  # within +-1.5, so it never wraps
     types.Key("gripper_opening", 1),
 )
 
