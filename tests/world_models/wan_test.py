@@ -1,0 +1,153 @@
+"""Wan as a whole: sizes, learning, and what a dream depends on."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dreamgen_jax import errors
+from dreamgen_jax.encoders import clip, tokenizer
+from dreamgen_jax.world_models import wan
+
+_NANO = wan.PRESETS["nano"]
+_TOWER = clip.Config(width=32, depth=2, heads=4, mlp_width=48, patch=14,
+                     image_size=28)
+_SMALL = dataclasses.replace(
+    _NANO, frames=5, height=32, width=32, steps=2,
+    transformer=dataclasses.replace(_NANO.transformer, layers=1),
+    vae=dataclasses.replace(_NANO.vae, dim_mult=(1, 1, 1)))
+_CONFIGS = {
+    "plain": _SMALL,
+    "image": dataclasses.replace(
+        _SMALL, image=_TOWER, transformer=dataclasses.replace(
+            _SMALL.transformer, image_dim=_TOWER.width)),
+}
+
+
+@functools.cache
+def _small(name):
+  """A model and parameters whose output depends on every input."""
+  model = wan.Model(_CONFIGS[name])
+  params = jax.jit(model.init)(jax.random.key(0))
+  # The head is born zero, and would hide all that lies before it.
+  params["transformer"]["head"]["kernel"] = 0.1 * jax.random.normal(
+      jax.random.key(1), params["transformer"]["head"]["kernel"].shape)
+  return model, params
+
+
+@functools.cache
+def _dreams(name):
+  """(frames, text) and three dreams: of both at once, and each alone."""
+  model, params = _small(name)
+  c = model.config
+  random = np.random.default_rng(0)
+  frames = random.integers(0, 256, (2, c.height, c.width, 3), np.uint8)
+  text = random.normal(size=(
+      2, c.transformer.text_len, c.transformer.text_dim)).astype(np.float32)
+  keys = jax.random.split(jax.random.key(3), 2)
+  generate = jax.jit(model.generate)
+  empty = np.zeros_like(text)
+  return [np.asarray(generate(params, keys[i], frames[i], text[i], empty[i]))
+          for i in (slice(2), slice(2), slice(1), slice(1, 2))]
+
+
+@pytest.mark.parametrize("name", wan.PRESETS)
+def test_loss_traces_at_full_size(name):
+  model = wan.Model(wan.PRESETS[name])
+  key = jax.random.key(0)
+  params = jax.eval_shape(model.init, key)
+  batch = model.example(1)
+  loss, scalars = jax.eval_shape(model.loss, params, key, batch)
+  assert loss.shape == () and loss.dtype == jnp.float32
+  assert set(scalars) == {"velocity_error"}
+  branch = {"image"} if name.startswith("wan2_1_i2v") else set()
+  assert set(batch) == {"latent", "condition", "text"} | branch
+  assert set(params) == {"transformer", "vae", "text"} | branch
+
+
+def test_released_size():
+  c = wan.PRESETS["wan2_1_i2v_14b_480p"]
+  shapes = jax.eval_shape(wan.Model(c).init, jax.random.key(0))
+  count = sum(x.size for x in jax.tree.leaves(shapes["transformer"]))
+  assert round(count / 1e9, 3) == 16.395
+  assert c.latent_shape == (21, 60, 104, 16)
+  assert wan.Model(c).example(2)["image"].shape == (2, 257, 1280)
+
+
+def test_nano_learns_a_fixed_batch():
+  model = wan.Model(dataclasses.replace(
+      _NANO, frames=5, transformer=dataclasses.replace(
+          _NANO.transformer, layers=2)))  # what differs costs only time
+  keys = iter(jax.random.split(jax.random.key(0), 5))
+  batch = {name: jax.random.normal(next(keys), leaf.shape)
+           for name, leaf in model.example(1).items()}
+  params = jax.jit(model.init)(next(keys))["transformer"]
+  optimiser = optax.adam(3e-3)
+  state, key = optimiser.init(params), next(keys)
+
+  @jax.jit
+  def step(params, state):
+    (loss, _), gradient = jax.value_and_grad(
+        lambda x: model.loss({"transformer": x}, key, batch),
+        has_aux=True)(params)
+    updates, state = optimiser.update(gradient, state)
+    return optax.apply_updates(params, updates), state, loss
+
+  losses = []
+  for _ in range(15):
+    params, state, loss = step(params, state)
+    losses.append(float(loss))
+  assert np.isfinite(losses).all()
+  assert losses[-1] < 0.9 * losses[0], losses
+
+
+@pytest.mark.parametrize("name", _CONFIGS)
+def test_same_key_same_dream(name):
+  both, again, *_ = _dreams(name)
+  np.testing.assert_array_equal(both, again)
+  assert both.dtype == np.uint8 and both.shape == (2, 5, 32, 32, 3)
+
+
+@pytest.mark.parametrize("name", _CONFIGS)
+def test_a_dream_does_not_depend_on_its_batch(name):
+  both, _, *alone = _dreams(name)
+  apart = both.astype(int) - np.concatenate(alone)
+  assert np.abs(apart).max() <= 1  # sums in another order, then rounded
+  assert np.abs(both[0].astype(int) - both[1]).max() > 1
+
+
+def test_image_branch_sees_the_frame():
+  model, params = _small("image")
+  batch = {name: jax.random.normal(jax.random.key(1), leaf.shape)
+           for name, leaf in model.example(1).items()}
+  loss = jax.jit(lambda batch: model.loss(
+      params, jax.random.key(2), batch)[0])
+  assert float(loss(batch)) != float(loss(batch | {"image": -batch["image"]}))
+
+  frames = np.zeros((2, 32, 32, 3), np.uint8)
+  frames[1] = 255
+  states = jax.jit(model.encode_image)(params, frames)
+  assert states.shape == (2, *model.example(1)["image"].shape[1:])
+  assert not np.allclose(states[0], states[1], atol=1e-2)
+
+
+def test_image_tower_and_transformer_must_agree():
+  with pytest.raises(errors.ConfigError, match="32.*image_dim is None"):
+    dataclasses.replace(_SMALL, image=_TOWER)
+  with pytest.raises(errors.ConfigError, match="None.*image_dim is 32"):
+    dataclasses.replace(_CONFIGS["image"], image=None)
+
+
+@pytest.mark.parametrize("name", _CONFIGS)
+def test_folder_gives_back_what_was_saved(name, tmp_path):
+  model, params = _small(name)
+  words = tokenizer.train(["pick up the red block"], 300)
+  wan.save(tmp_path, model, params, words, np.float32)
+  assert (tmp_path / "image_encoder").exists() == (name == "image")
+  again, loaded, _ = wan.load(str(tmp_path), model.config)
+  assert again == model
+  jax.tree.map(np.testing.assert_array_equal, loaded, jax.device_get(params))
