@@ -29,9 +29,9 @@ def mesh(sizes: dict[str, int]) -> jax.sharding.Mesh:
   shape = [int(sizes.get(axis, 1)) for axis in AXES]
   count = jax.device_count()
   known = math.prod(size for size in shape if size != -1)
-  if shape.count(-1) == 1 and count % known == 0:
+  if shape.count(-1) == 1 and known > 0 and count % known == 0:
     shape[shape.index(-1)] = count // known
-  if math.prod(shape) != count:
+  if min(shape) < 1 or math.prod(shape) != count:
     raise errors.ConfigError(
         f"config.mesh = {dict(zip(AXES, shape, strict=True))} does not "
         f"multiply to the {count} devices there are; set one axis to -1.")

@@ -21,9 +21,11 @@ def clips(path: pathlib.Path, model: interfaces.WorldModel,
   """The clips of a dataset in the shape and at the rate the model takes."""
   c = model.config
   episodes = windows.Memory(rlds.Dataset(path), [camera], (c.height, c.width))
+  # Clips overlap by half in time, whatever the rate of the recording.
+  stride = round(c.frames // 2 * episodes.clock.video_hz / c.video_hz)
   return windows.Clips(
       episodes, camera=camera, num_frames=c.frames, video_hz=c.video_hz,
-      stride=max(c.frames // 2, 1))
+      stride=max(stride, 1))
 
 
 def encode(source: windows.Clips, model: interfaces.WorldModel,

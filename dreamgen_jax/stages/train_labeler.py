@@ -1,7 +1,9 @@
 """Stage 3a: trains an inverse dynamics model on demonstrations.
 
 Reads demonstrations (RLDS with actions); writes `checkpoint` with everything
-that labelling needs: time base, units, cameras, embodiment.
+that labelling needs: time base, units, cameras, embodiment. Action keys that
+never move are an error, unless the optional `config.allow_constant` is set;
+they are labelled with their constant then.
 """
 
 import dataclasses
@@ -11,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import annotator, checkpoint
+from dreamgen_jax import annotator, checkpoint, errors
 from dreamgen_jax.data import labels, loader, normalize, rlds, windows
 from dreamgen_jax.stages import models, train
 
@@ -30,8 +32,14 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       "labelers", config.model, action_dim=robot.action_dim,
       horizon=time_base.horizon, views=len(config.cameras))
   size = (model.config.camera_size,) * 2
+  if robot.id >= model.config.embodiments:
+    raise errors.ConfigError(
+        f"Embodiment {robot.name!r} has the id {robot.id}, but the labeler has "
+        f"weights for {model.config.embodiments} embodiments; set "
+        f"model.kw.embodiments to {robot.id + 1} or more.")
   normalizer = normalize.Normalizer.create(
-      robot.action, normalize.compute(dataset)["action"])
+      robot.action, normalize.compute(dataset)["action"],
+      allow_constant=config.get("allow_constant", False))
   pairs = windows.Pairs(
       windows.Memory(dataset, config.cameras, size), cameras=config.cameras,
       gap=time_base.gap_seconds, horizon=time_base.horizon,

@@ -2,15 +2,12 @@
 
 import pathlib
 
-import jax
 import pytest
 
 from dreamgen_jax import errors, main, options
 from dreamgen_jax.data import rlds
-from dreamgen_jax.encoders import tokenizer
 from dreamgen_jax.sims.tabletop import tasks
 from dreamgen_jax.stages import artefact, pipeline
-from dreamgen_jax.world_models import wan
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "quickstart.py"
@@ -36,17 +33,12 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-  """A nano world model that has learnt nothing, as a checkpoint folder."""
-  folder = tmp_path_factory.mktemp("weights")
-  model = wan.Model(wan.PRESETS["nano"])
-  params = jax.jit(model.init)(jax.random.key(0))
+def weights(make_weights):
+  """A nano world model that knows the words of all tasks."""
   colours = "red green blue yellow orange cyan pink purple white black"
-  phrases = [phrase.format_map(_Any()) for task in tasks.TASKS.values()
-             for phrase in task.phrases]
-  words = tokenizer.train([*phrases, colours], 512)
-  wan.save(folder, model, jax.device_get(params), words)
-  return folder
+  return make_weights([
+      colours, *(phrase.format_map(_Any()) for task in tasks.TASKS.values()
+                 for phrase in task.phrases)])
 
 
 class _Any(dict):
