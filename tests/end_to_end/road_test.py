@@ -140,7 +140,7 @@ def test_steps_come_after_what_they_read():
 
 def test_a_preset_is_part_of_the_key():
   step = pipeline.steps(load())["labeler"]
-  other = pipeline.steps(load(("labeler.model.kw.dit_depth", "2")))["labeler"]
+  other = pipeline.steps(load(("labeler.model.kw.dit_depth", "3")))["labeler"]
   keys = {artefact.Artefact(pathlib.Path(), "labeler",
                             pipeline.resolve(each), {}).key
           for each in (step, other)}
