@@ -71,29 +71,29 @@ class Annotator:
   def _chunks(self, video: np.ndarray, pairs: np.ndarray,
               seed: int) -> np.ndarray:
     """video [f,v,h,w,3], pairs [p,2] -> f64[k,p,u,a], binaries not rounded."""
-    out = []
+    out, robot = [], self.embodiment.id
     for begin in range(0, len(pairs), self.batch_size):
       part = pairs[begin:begin + self.batch_size]
       rows = dreamer.pad(part, self.batch_size)
       index = dreamer.pad(np.arange(begin, begin + len(part)),
                           self.batch_size)
-      found = np.asarray(self._sample(
+      found = np.asarray(_sampler(self.model, self.samples, robot)(
           self.params, np.uint32(seed % 2**32), index, video[rows]))
       out.append(found[:, :len(part), :, :self.embodiment.action_dim])
     return labels.to_physical(np.concatenate(out, axis=1), self.normalizer)
 
-  @functools.cached_property
-  def _sample(self) -> Any:
 
-    @jax.jit
-    def sample(params, seed, index, images):
-      keys = jax.vmap(
-          lambda i: jax.random.fold_in(jax.random.key(seed), i))(index)
-      embodiment = np.full(len(images), self.embodiment.id, np.int32)
-      return self.model.label_samples(
-          params, keys, images, embodiment, self.samples)
+@functools.cache  # one compiled program for all weights of a model
+def _sampler(model: interfaces.Labeler, samples: int, robot: int) -> Any:
 
-    return sample
+  @jax.jit
+  def sample(params, seed, index, images):
+    keys = jax.vmap(
+        lambda i: jax.random.fold_in(jax.random.key(seed), i))(index)
+    embodiment = np.full(len(images), robot, np.int32)
+    return model.label_samples(params, keys, images, embodiment, samples)
+
+  return sample
 
 
 def load(meta: dict[str, Any], model: interfaces.Labeler,

@@ -57,21 +57,28 @@ class Dreamer:
       part = slice(start, start + self.batch_size)
       rows = [pad(x[part], self.batch_size)
               for x in (np.asarray(seeds), frames, text)]
+      generate = _generator(self.model, self.steps, self.guidance)
       clips.append(np.asarray(
-          self._generate(self.params, *rows, empty))[:len(frames[part])])
+          generate(self.params, *rows, empty))[:len(frames[part])])
     return np.concatenate(clips)
 
-  @functools.cached_property
-  def _generate(self) -> Any:
 
-    @jax.jit
-    def generate(params, seeds, frames, text, empty):
-      keys = jax.vmap(jax.random.key)(seeds)
-      return self.model.generate(
-          params, keys, frames, text, empty, steps=self.steps,
-          guidance=self.guidance)
+@functools.cache  # one compiled program for all weights of a model
+def _generator(model: interfaces.WorldModel, steps: int,
+               guidance: float) -> Any:
 
-    return generate
+  @jax.jit
+  def generate(params, seeds, frames, text, empty):
+    keys = jax.vmap(jax.random.key)(seeds)
+    return model.generate(
+        params, keys, frames, text, empty, steps=steps, guidance=guidance)
+
+  return generate
+
+
+@functools.cache
+def _text_encoder(model: interfaces.WorldModel) -> Any:
+  return jax.jit(model.encode_text)
 
 
 def encode_prompts(model: interfaces.WorldModel, params: interfaces.Params,
@@ -81,8 +88,7 @@ def encode_prompts(model: interfaces.WorldModel, params: interfaces.Params,
   distinct = sorted(set(prompts))
   ids, mask = tokenizer_lib.encode(
       tokenizer, distinct, model.config.transformer.text_len)
-  encode = jax.jit(model.encode_text)
-  chunk = 64
+  encode, chunk = _text_encoder(model), 64
   states = np.concatenate([
       np.asarray(encode(params, pad(ids[i:i + chunk], chunk),
                         pad(mask[i:i + chunk], chunk)))
