@@ -46,9 +46,16 @@ class Progress:
                every_seconds: float = 15.0):
     self._what, self._total, self._unit = what, total, unit
     self._start, self._every = start, every_seconds
+    self._done = start
     self._begin = self._last = time.monotonic()
 
+  def advance(self, count: int = 1) -> None:
+    """`count` more are done."""
+    self.update(self._done + count)
+
   def update(self, done: int, note: str = "") -> None:
+    """`done` are done in all."""
+    self._done = done
     now = time.monotonic()
     if now - self._last < self._every and done < self._total:
       return

@@ -37,14 +37,10 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   progress = metrics.Progress(folder.name, len(work), "episode")
   with concurrent.futures.ProcessPoolExecutor(
       config.workers, multiprocessing.get_context("spawn")) as pool:
-    done = 0
-
     def make_many(ids):
-      nonlocal done  # shards are written one after the other
       specs = [work[name] | {"name": name} for name in ids]
       for episode in pool.map(_collect, specs, chunksize=8):
-        done += 1
-        progress.update(done)
+        progress.advance()
         yield episode
 
     dataset = rlds.write(

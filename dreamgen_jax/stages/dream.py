@@ -26,10 +26,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   clock = types.Clock(c.video_hz, prompts.clock.control_hz)
   index = {name: i for i, name in enumerate(prompts.ids)}
   progress = metrics.Progress(folder.name, len(index), "dream")
-  done = 0
 
   def make_many(ids):
-    nonlocal done  # shards are written one after the other
     for begin in range(0, len(ids), config.batch_size):
       part = [prompts.episode(index[name], [config.camera], [0])
               for name in ids[begin:begin + config.batch_size]]
@@ -38,8 +36,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       videos = dreamer.dream(
           frames, [prompt.instruction for prompt in part],
           [prompt.origin.seed for prompt in part])
-      done += len(part)
-      progress.update(done)
+      progress.advance(len(part))
       for prompt, video in zip(part, videos, strict=True):
         yield dataclasses.replace(
             prompt, video={config.camera: video}, clock=clock, state=None,

@@ -33,18 +33,15 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   index = {name: i for i, name in enumerate(videos.ids)}
   size = (model.config.camera_size,) * 2
   progress = metrics.Progress(folder.name, len(index), "episode")
-  done = 0
 
   def make_many(ids):
-    nonlocal done  # shards are written one after the other
     for name in ids:
       episode = videos.episode(index[name], facts["cameras"])
       small = dataclasses.replace(episode, video={
           camera: images.resize(frames, *size)
           for camera, frames in episode.video.items()})
       (labelled,) = labeler.label([small])
-      done += 1
-      progress.update(done)
+      progress.advance()
       yield dataclasses.replace(labelled, video=episode.video)
 
   found = rlds.write(

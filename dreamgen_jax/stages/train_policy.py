@@ -28,10 +28,9 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
             f"{name}: {[key.name for key in dataset.embodiment.action]}"
             for name, dataset in datasets.items()))
   robot = next(iter(datasets.values())).embodiment
+  computed = [normalize.compute(dataset) for dataset in datasets.values()]
   statistics = {
-      kind: _widest([normalize.compute(dataset)[kind]
-                     for dataset in datasets.values()
-                     if kind in normalize.compute(dataset)])
+      kind: _widest([each[kind] for each in computed if kind in each])
       for kind in ("action", "state")}
   action = normalize.Normalizer.create(robot.action, statistics["action"])
   state = statistics["state"] and normalize.Normalizer.create(

@@ -2,6 +2,7 @@
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -20,8 +21,13 @@ class Loaded:
   model: interfaces.WorldModel
   params: interfaces.Params
   tokenizer: tokenizers.Tokenizer
-  source: str  # digest of the base weights
-  adapter: str  # digest of the adapter, or ""
+  folder: pathlib.Path  # of the base weights
+  adapter: str = ""  # digest of the adapter
+
+  @functools.cached_property
+  def source(self) -> str:
+    """Digest of the base weights; reads every file, so only when asked."""
+    return artefact.digest(self.folder)[:16]
 
 
 def load_base(spec: Mapping[str, Any], parts: tuple[str, ...] | None = None
@@ -30,10 +36,7 @@ def load_base(spec: Mapping[str, Any], parts: tuple[str, ...] | None = None
   built = models.build("world_models", spec)
   module = registry.find("world_models", spec["name"])
   model, params, tokenizer = module.load(spec["source"], built.config, parts)
-  folder = pathlib.Path(module.__file__).parent / spec["source"]
-  if not folder.is_dir():
-    folder = pathlib.Path(spec["source"])
-  return Loaded(model, params, tokenizer, artefact.digest(folder)[:16], "")
+  return Loaded(model, params, tokenizer, module.locate(spec["source"]))
 
 
 def load_tuned(folder: pathlib.Path) -> Loaded:

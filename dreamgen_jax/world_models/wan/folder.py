@@ -26,6 +26,12 @@ _FILES = {"transformer": "diffusion_pytorch_model", "vae":
           "diffusion_pytorch_model", "text": "model", "image": "model"}
 
 
+def locate(source: str) -> pathlib.Path:
+  """The folder of weights that ship with the package, or the one named."""
+  shipped = pathlib.Path(__file__).parent / source
+  return shipped if shipped.is_dir() else pathlib.Path(source)
+
+
 def load(source: str, config: model_lib.Config,
          parts: tuple[str, ...] | None = None
          ) -> tuple[model_lib.Model, interfaces.Params, tokenizers.Tokenizer]:
@@ -44,9 +50,7 @@ def load(source: str, config: model_lib.Config,
   Raises:
     CheckpointError: a part is missing, damaged, or not of this preset.
   """
-  folder = pathlib.Path(__file__).parent / source
-  if not folder.is_dir():
-    folder = pathlib.Path(source)
+  folder = locate(source)
   facts = {part: _read_config(folder / _FOLDERS[part], wanted)
            for part, wanted in _describe(config).items()}
   model = model_lib.Model(presets.with_latent_statistics(
