@@ -37,24 +37,12 @@ def _run(argv: list[str]) -> None:
       "debug", False, "show tracebacks of mistakes too", flag_values=given)
   flags.DEFINE_boolean(
       "help", False, "show this text", short_name="h", flag_values=given)
-  try:
-    rest = given(others)[1:]
-  except flags.UnrecognizedFlagError as error:
-    raise errors.ConfigError(
-        f"Unknown option --{error.flagname}."
-        + registry.nearest(error.flagname, list(given))
-    ) from error
-  except flags.Error as error:
-    raise errors.ConfigError(f"{error}.") from error
+  options.parse(given, others)
   if given.help:
     print(__doc__.strip(), "", sep="\n")
     for name in (*HELP, "debug"):
       print(f"  --{name:9}{given[name].help}")
     return
-  if rest:
-    raise errors.ConfigError(
-        f"Unexpected argument {rest[0]!r}; options begin with two dashes."
-    )
   if not given.config:
     raise errors.ConfigError(
         "No config; name one, e.g. --config=configs/quickstart.py."

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ml_collections
+from absl import flags
 
 from dreamgen_jax import errors, registry
 
@@ -69,6 +70,28 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
       )
     overrides.append((key, text))
   return others, overrides
+
+
+def parse(given: flags.FlagValues, argv: Sequence[str]) -> None:
+  """Reads a program's options into `given`, which has a flag `help`.
+
+  Raises:
+    ConfigError: an unknown option (with the nearest known one), a value that
+      cannot be read, or, unless help is asked for, a bare argument.
+  """
+  try:
+    rest = given(argv)[1:]
+  except flags.UnrecognizedFlagError as error:
+    raise errors.ConfigError(
+        f"Unknown option --{error.flagname}."
+        + registry.nearest(error.flagname, list(given))
+    ) from error
+  except flags.Error as error:
+    raise errors.ConfigError(f"{error}.") from error
+  if rest and not given.help:
+    raise errors.ConfigError(
+        f"Unexpected argument {rest[0]!r}; options begin with two dashes."
+    )
 
 
 def load(spec: str) -> ml_collections.ConfigDict:

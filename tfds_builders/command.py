@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from dreamgen_jax import errors, options, registry
+from dreamgen_jax import errors, options
 
 
 def run(argv: Sequence[str] | None, doc: str,
@@ -30,22 +30,10 @@ def run(argv: Sequence[str] | None, doc: str,
     define(given)
     flags.DEFINE_boolean("help", False, "show this text", short_name="h",
                          flag_values=given)
-    try:
-      rest = given(argv)[1:]
-    except flags.UnrecognizedFlagError as error:
-      raise errors.ConfigError(
-          f"Unknown option --{error.flagname}."
-          + registry.nearest(error.flagname, list(given))
-      ) from error
-    except flags.Error as error:
-      raise errors.ConfigError(f"{error}.") from error
+    options.parse(given, argv)
     if given.help:
       print(doc.strip(), given.get_help(), sep="\n")
       return
-    if rest:
-      raise errors.ConfigError(
-          f"Unexpected argument {rest[0]!r}; options begin with two dashes."
-      )
     missing = [name for name in required if given[name].value is None]
     if missing:
       raise errors.ConfigError(f"--{missing[0]} must be given.")
