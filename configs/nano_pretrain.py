@@ -50,18 +50,18 @@ def get_config(arg=None):
       stage="pretrain_vae", inputs=corpora, model=model, model_fields=clip,
       crop_size=32, crop_frames=17, camera="front",
       train=common.train(
-          steps(3600), 4, common.optim(1.5e-3, 100, weight_decay=0.0),
-          ema=True, log_steps=50, eval_steps=900))
+          steps(5000), 4, common.optim(1.5e-3, 100, weight_decay=0.0),
+          ema=True, log_steps=50, eval_steps=1000))
   config.latents = common.section(
       stage="encode", inputs=dict(corpora, vae="vae"), model=model,
       model_fields=clip,
-      camera="front", clips=1600, batch_size=16)
+      camera="front", clips=steps(3584), batch_size=16)
   config.world_model = common.section(
       stage="pretrain", inputs=dict(latents="latents"), model=model,
       text_dropout=0.1, vocab_size=512,
       train=common.train(
-          steps(1000), 32, common.optim(1.5e-3, 100), ema=True,
-          log_steps=50, eval_steps=400))
+          steps(6000), 16, common.optim(1e-3, 200), ema=True,
+          log_steps=50, eval_steps=1000))
   config.export = common.section(
       stage="export", inputs=dict(latents="latents", vae="vae",
                                   world_model="world_model"),

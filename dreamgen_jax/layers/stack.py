@@ -18,9 +18,8 @@ def repeat(block: nn.Module, x: Any, *inputs: Any, depth: int,
            remat: str = "none") -> Any:
   """Applies `depth` copies of a block, each with parameters of its own.
 
-  The parameters lie under the block's name, stacked along a first axis.
-  An accelerator runs a scan, which compiles one block; a CPU, whose threads
-  a loop's body uses badly, runs the blocks one after the other.
+  The parameters lie under the block's name, stacked along a first axis, and
+  the loop is a scan, which compiles one block.
 
   Args:
     block: a module, not yet bound, with `__call__(x, *inputs) -> x`.
@@ -33,8 +32,6 @@ def repeat(block: nn.Module, x: Any, *inputs: Any, depth: int,
   Raises:
     ConfigError: an unknown `remat`.
   """
-  unroll = jax.default_backend() == "cpu"
-
   def body(block, x, *inputs):
     return block(x, *inputs), None
 
@@ -43,13 +40,12 @@ def repeat(block: nn.Module, x: Any, *inputs: Any, depth: int,
       raise errors.ConfigError(
           f"remat is {remat!r}; it can be none, {', '.join(_POLICIES)}.")
     # Inside a scan the compiler cannot undo the recomputation by itself.
-    body = nn.remat(body, policy=_POLICIES[remat], prevent_cse=unroll)
+    body = nn.remat(body, policy=_POLICIES[remat], prevent_cse=False)
   loop = nn.scan(
       body,
       variable_axes={"params": 0},
       split_rngs={"params": True, "dropout": True},
       in_axes=nn.broadcast,
       length=depth,
-      unroll=depth if unroll else 1,
   )
   return loop(block, x, *inputs)[0]

@@ -96,9 +96,11 @@ def _propose(verb: str, rng: np.random.Generator) -> Layout:
           side * rng.uniform(0.205, 0.235))
       for colour, side in zip(bin_colours, sides, strict=False)
   )
+  # A block that is pushed must show a face to the fingers.
+  spread = 0.35 if verb in DIRECTIONS or verb == "gather" else 0.75
   blocks = [
       Block(str(colour), rng.uniform(0.36, 0.58), rng.uniform(-0.16, 0.16),
-            rng.uniform(-0.35, 0.35))
+            rng.uniform(-spread, spread))
       for colour in colours[:2]
   ]
   if verb == "take_out":
