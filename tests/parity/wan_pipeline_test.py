@@ -64,7 +64,7 @@ def test_image_to_video(golden):
   calls = []
 
   def predict(noisy, t, cond, text, image):
-    joined = condition.join(noisy, cond)
+    joined = condition.join(noisy, cond, 4)
     time = jnp.full(len(noisy), t)
     jax.debug.callback(lambda *seen: calls.append(seen), joined, time,
                        ordered=True)

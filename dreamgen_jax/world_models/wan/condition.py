@@ -16,7 +16,7 @@ def clip(frame: types.Array, frames: int) -> types.Array:
   return jnp.pad(frame[:, None], rest)  # b f h w 3
 
 
-def mask(like: types.Array, time_factor: int = 4) -> types.Array:
+def mask(like: types.Array, time_factor: int) -> types.Array:
   """1 in latent frame 0, else 0: [b, t, h, w, time_factor].
 
   A channel stands for one of the video frames that a latent frame holds; the
@@ -26,12 +26,15 @@ def mask(like: types.Array, time_factor: int = 4) -> types.Array:
   return zeros.at[:, 0].set(1.0)
 
 
-def join(noisy: types.Array, condition: types.Array) -> types.Array:
-  """What the transformer reads: [b, t, h, w, c + 4 + c].
+def join(noisy: types.Array, condition: types.Array,
+         time_factor: int) -> types.Array:
+  """What the transformer reads: [b, t, h, w, c + time_factor + c].
 
   Args:
     noisy: latent [b, t, h, w, c].
     condition: normalised latent of `clip`, of the same shape.
+    time_factor: video frames of a latent frame.
   """
-  parts = (noisy, mask(noisy), condition.astype(noisy.dtype))
+  given = mask(noisy, time_factor)
+  parts = (noisy, given, condition.astype(noisy.dtype))
   return jnp.concatenate(parts, axis=-1)

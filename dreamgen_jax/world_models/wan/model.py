@@ -73,7 +73,7 @@ class Model:
              for name, leaf in self.example(1).items()}
     params = {
         "transformer": dit.Transformer(c.transformer).init(
-            keys[0], condition.join(batch["latent"], batch["condition"]),
+            keys[0], self._join(batch["latent"], batch["condition"]),
             jnp.zeros((1,)), batch["text"], batch.get("image"))["params"],
         "vae": vae.init(c.vae, keys[1]),
         "text": t5.Encoder(c.text).init(
@@ -149,7 +149,7 @@ class Model:
   def velocity(self, params, noisy, tau, cond, text, image=None):
     """The network's velocity f32[b,t,h,w,c] at tau f32[b]."""
     return dit.Transformer(self.config.transformer).apply(
-        {"params": params["transformer"]}, condition.join(noisy, cond),
+        {"params": params["transformer"]}, self._join(noisy, cond),
         1000.0 * tau, text, image)  # the released network counts time to 1000
 
   def generate(self, params: interfaces.Params, rng: types.Array,
@@ -199,6 +199,9 @@ class Model:
     c = self.config.vae
     video = vae.decode(c, params["vae"], vae.denormalise(c, latent))
     return jnp.round((video + 1) * 127.5).astype(jnp.uint8)
+
+  def _join(self, noisy, cond):
+    return condition.join(noisy, cond, self.config.vae.time_factor)
 
   def _encode(self, params, video):
     c = self.config.vae
