@@ -9,6 +9,13 @@ A table is a list of `Rule` and `Ignore`. A rule pairs two templates:
 the path lacks (here `i`) is a layer's index: the tensor is slice `i` of a
 parameter that stacks the layers along its first axis. A rule whose path is not
 in the model at hand does not apply, so one table serves all variants.
+
+A tensor that holds several parameters one behind the other has a rule for each:
+
+    Rule("{i}.qkv.weight", "blocks/k/kernel", linear, pieces=(1,), of=3)
+
+Nothing is read before it is used: `match` gives `lazy.Parameter`s, which
+`load` reads whole, and `export` turns into the tensors of another table.
 """
 
 import dataclasses
@@ -19,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamgen_jax import errors, paths
+from dreamgen_jax import errors, lazy, paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +86,29 @@ class Rule:
   """One line of a table; see the file's docstring.
 
   A `spare` name is used only when no other name fills the same place (tied
-  tensors that a file may hold twice); it is never exported.
+  tensors that a file may hold twice); it is never exported. With `of`, the
+  parameter is these `pieces`, in this order, of the tensor's first axis cut
+  into that many equal parts.
   """
 
   name: str
   path: str
   transform: Transform = identity
   spare: bool = False
+  pieces: tuple[int, ...] = (0,)
+  of: int = 1
+
+  def read(self, tensor: np.ndarray) -> np.ndarray:
+    """A released tensor in our layout; a view of it where that can be."""
+    if self.of > 1:
+      parts = tensor.reshape(self.of, -1, *tensor.shape[1:])
+      first, count = self.pieces[0], len(self.pieces)
+      if self.pieces == tuple(range(first, first + count)):
+        parts = parts[first:first + count]  # no copy
+      else:
+        parts = parts[list(self.pieces)]
+      tensor = parts.reshape(-1, *tensor.shape[1:])
+    return self.transform.load(tensor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,10 +197,8 @@ def choose(tensors: Mapping[str, Any], tables: Mapping[str, Table]) -> str:
   Raises:
     CheckpointError: none knows any.
   """
-  counts = {
-      key: sum(bool(locate(name, table)) for name in tensors)
-      for key, table in tables.items()
-  }
+  counts = {key: sum(bool(locate(name, table)) for name in tensors)
+            for key, table in tables.items()}
   best = max(counts, key=lambda key: counts[key])
   if not counts[best]:
     raise errors.CheckpointError(
@@ -202,117 +223,177 @@ def _slot(path: str, index: int | None) -> str:
   return path if index is None else f"{path}[{index}]"
 
 
-def _fits(rule: Rule, tensor: Any, shape: tuple[int, ...]) -> bool:
-  stand_in = np.broadcast_to(np.int8(0), tensor.shape)  # no bytes are read
+def _shape(function: Callable, shape: tuple[int, ...]) -> tuple | None:
+  """The shape that a layout gives, without reading; None if it cannot be."""
   try:
-    return rule.transform.load(stand_in).shape == shape
+    return function(np.broadcast_to(np.int8(0), shape)).shape
   except ValueError:
-    return False
+    return None
 
 
-def load(tensors: Mapping[str, Any], table: Table, target: Any) -> Any:
-  """Released tensors to a tree of parameters.
+def _places(tensors, table, flat):
+  """Yields (name, its places in the model, what is wrong with them)."""
+  ignores = [rule.name for rule in table if isinstance(rule, Ignore)]
+  for name in tensors:
+    places = [place for place in locate(name, table) if place[1] in flat]
+    ignored = any(re.fullmatch(pattern, name) for pattern in ignores)
+    cuts = {rule.of for rule, *_ in places}
+    pieces = sorted(piece for rule, *_ in places for piece in rule.pieces)
+    if not places:
+      yield name, [], "" if ignored else "unmatched"
+    elif len(cuts) > 1 or pieces != list(range(max(cuts))):
+      yield name, [], "double" if len(set(pieces)) < len(pieces) else "part"
+    else:
+      yield name, places, ""
+
+
+def match(tensors: Mapping[str, Any], table: Table, target: Any) -> Any:
+  """Finds the place of every tensor; reads none.
 
   Args:
-    tensors: released name -> array; `safetensors.read` gives lazy ones, of
-      which one at a time is read.
+    tensors: released name -> array; `safetensors.read` gives lazy ones.
     table: rules.
     target: nested dicts of anything with `shape` and `dtype`.
 
   Returns:
-    Nested dicts of numpy arrays with the target's shapes and dtypes.
+    Nested dicts like the target's, of `lazy.Parameter`.
 
   Raises:
     CheckpointError: names without a place, places without a name, names or
       places matched twice, wrong shapes; one error lists them all.
   """
   flat = paths.flatten(target)
-  unmatched, double, wrong = [], [], []
-  filled: dict[tuple[str, int | None], tuple[str, Rule]] = {}
-  for name in tensors:
-    places = [place for place in locate(name, table) if place[1] in flat]
-    if not places:
-      if not any(isinstance(rule, Ignore) and re.fullmatch(rule.name, name)
-                 for rule in table):
-        unmatched.append(name)
-      continue
-    if len(places) > 1:
-      double.append(f"{name} -> {' and '.join(p for _, p, _ in places)}")
-      continue
-    rule, path, index = places[0]
-    shape = flat[path].shape
-    if index is not None:
-      if index >= shape[0]:
-        wrong.append(f"{name} (layer {index} of {shape[0]})")
-        continue
-      shape = shape[1:]
-    if not _fits(rule, tensors[name], shape):
-      wrong.append(f"{name} {tuple(tensors[name].shape)} as "
-                   f"{rule.transform.name} for {path} {tuple(shape)}")
-    other = filled.get((path, index))
-    if other and not rule.spare and not other[1].spare:
-      double.append(f"{_slot(path, index)} <- {other[0]} and {name}")
-    if not other or other[1].spare:
-      filled[path, index] = name, rule
+  lists: dict[str, list[str]] = {"unmatched": [], "double": [], "part": []}
+  wrong = []
+  filled: dict[str, dict[int | None, tuple[str, Rule]]] = {}
+  for name, places, fault in _places(tensors, table, flat):
+    if fault == "double":
+      twice = [place[1] for place in locate(name, table) if place[1] in flat]
+      lists[fault].append(f"{name} -> {' and '.join(twice)}")
+    elif fault:
+      lists[fault].append(name)
+    for rule, path, index in places:
+      shape = tuple(flat[path].shape)
+      if index is not None:
+        if index >= shape[0]:
+          wrong.append(f"{name} (layer {index} of {shape[0]})")
+          continue
+        shape = shape[1:]
+      if _shape(rule.read, tensors[name].shape) != shape:
+        wrong.append(f"{name} {tuple(tensors[name].shape)} as "
+                     f"{rule.transform.name} for {path} {shape}")
+      slots = filled.setdefault(path, {})
+      other = slots.get(index)
+      if other and not rule.spare and not other[1].spare:
+        lists["double"].append(
+            f"{_slot(path, index)} <- {other[0]} and {name}")
+      if not other or other[1].spare:
+        slots[index] = name, rule
   unfilled = []
   for path, leaf in flat.items():
-    if (path, None) in filled:
-      continue
-    indices = [i for p, i in filled if p == path]
-    if not indices:
+    slots = filled.get(path, {})
+    if not slots:
       unfilled.append(path)
-      continue
-    unfilled += [_slot(path, i) for i in range(leaf.shape[0])
-                 if i not in indices]
+    elif None not in slots:
+      unfilled += [_slot(path, i) for i in range(leaf.shape[0])
+                   if i not in slots]
   _report("The weights do not fit the model", {
-      "tensors without a place": unmatched,
+      "tensors without a place": lists["unmatched"],
       "parameters without a tensor": unfilled,
-      "matched twice": double,
+      "matched twice": lists["double"],
+      "of which a piece has no place": lists["part"],
       "of wrong shape": wrong,
   })
-  out: dict[str, np.ndarray] = {}
-  for (path, index), (name, rule) in filled.items():
-    if path not in out:
-      out[path] = np.empty(flat[path].shape, flat[path].dtype)
-    where = ... if index is None else index
-    out[path][where] = rule.transform.load(np.asarray(tensors[name]))
-  return paths.unflatten({path: out[path] for path in flat})
+  return paths.unflatten({
+      path: lazy.Parameter(tuple(leaf.shape), np.dtype(leaf.dtype), {
+          index: (rule, tensors[name])
+          for index, (name, rule) in filled[path].items()})
+      for path, leaf in flat.items()})
 
 
-def export(params: Any, table: Table) -> dict[str, np.ndarray]:
+def load(tensors: Mapping[str, Any], table: Table, target: Any) -> Any:
+  """Released tensors to a tree of parameters in memory.
+
+  Args:
+    tensors, table, target: see `match`.
+
+  Returns:
+    Nested dicts of numpy arrays with the target's shapes and dtypes.
+
+  Raises:
+    CheckpointError: see `match`.
+  """
+  found = paths.flatten(match(tensors, table, target))
+  return paths.unflatten({path: leaf.read() for path, leaf in found.items()})
+
+
+def export(params: Any, table: Table) -> dict[str, Any]:
   """Parameters (or anything of their shapes) under released names.
 
   Returns:
-    Released name -> array in released layout, in the parameter's dtype; views
-    where the layout allows.
+    Released name -> array in released layout, in the parameter's dtype: views
+    of numpy arrays where the layout allows, `lazy.Array` of all else. A
+    `lazy.Parameter` keeps the dtype of its file.
 
   Raises:
-    CheckpointError: parameters that no rule, or more than one, names.
+    CheckpointError: parameters that no rule, or more than one, names, or
+      names of which a piece is missing.
   """
   unmatched, double = [], []
-  out: dict[str, np.ndarray] = {}
+  slots: dict[str, list[tuple[Rule, Any, int | None]]] = {}
   for path, leaf in paths.flatten(params).items():
     found = []
     for rule in table:
       if isinstance(rule, Rule) and not rule.spare:
-        match = _compile(rule.name, rule.path).path.fullmatch(path)
-        if match:
-          found.append((rule, match.groupdict()))
-    if not found:
-      unmatched.append(path)
+        place = _compile(rule.name, rule.path).path.fullmatch(path)
+        if place:
+          found.append((rule, place.groupdict()))
+    if len(found) != 1:
+      (double if found else unmatched).append(path)
       continue
-    if len(found) > 1:
-      double.append(path)
-      continue
-    (rule, parts), array = found[0], np.asarray(leaf)
+    rule, parts = found[0]
     compiled = _compile(rule.name, rule.path)
     key, form = compiled.key, compiled.name_form
-    if key is None:
-      out[form.format(**parts)] = rule.transform.export(array)
-    else:
-      for i, layer in enumerate(array):
-        name = form.format(**parts, **{key: i})
-        out[name] = rule.transform.export(layer)
+    for layer in [None] if key is None else range(leaf.shape[0]):
+      name = form.format(**parts, **({key: layer} if key else {}))
+      slots.setdefault(name, []).append((rule, leaf, layer))
+  partial = [
+      name for name, places in slots.items()
+      if sorted(piece for rule, *_ in places for piece in rule.pieces)
+      != list(range(places[0][0].of))]
   _report("The parameters cannot be exported by this table", {
-      "parameters without a rule": unmatched, "matched twice": double})
-  return out
+      "parameters without a rule": unmatched, "matched twice": double,
+      "of which a piece is missing": partial})
+  return {name: _released(places) for name, places in slots.items()}
+
+
+def _released(places: Sequence[tuple[Rule, Any, int | None]]) -> Any:
+  """The tensor that these (rule, parameter, layer) are the pieces of."""
+
+  def source(leaf, layer):
+    if isinstance(leaf, lazy.Parameter):
+      return leaf.source(layer)
+    return np.asarray(leaf if layer is None else leaf[layer])
+
+  def join(read):
+    rule, *first = places[0]
+    if rule.of == 1:
+      return rule.transform.export(read(*first))
+    pieces = [None] * rule.of
+    for rule, *place in places:
+      part = rule.transform.export(read(*place))
+      part = part.reshape(len(rule.pieces), -1, *part.shape[1:])
+      for piece, rows in zip(rule.pieces, part, strict=True):
+        pieces[piece] = rows
+    return np.concatenate(pieces)
+
+  def stand_in(leaf, layer):
+    shape = leaf.shape if layer is None else leaf.shape[1:]
+    return np.broadcast_to(np.int8(0), shape)
+
+  if all(isinstance(leaf, np.ndarray) for _, leaf, _ in places):
+    return join(source)
+  dtypes = [leaf.sources[layer][1].dtype if isinstance(leaf, lazy.Parameter)
+            else leaf.dtype for _, leaf, layer in places]
+  return lazy.Array(join(stand_in).shape, np.result_type(*dtypes),
+              lambda: join(source))

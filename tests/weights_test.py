@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from dreamgen_jax import errors, paths, weights
+from dreamgen_jax import errors, lazy, paths, weights
 
 TABLE = [
     weights.Rule("patch.weight", "patch/kernel", weights.patch(1, 2, 2)),
@@ -114,6 +114,79 @@ def test_a_name_with_two_places_is_an_error():
   table = [*TABLE, weights.Rule("shared.weight", "patch/kernel")]
   with pytest.raises(errors.CheckpointError, match=r"shared\.weight -> token"):
     weights.load(_source(), table, _target())
+
+
+FUSED = [
+    weights.Rule("{i}.qkv.weight", "blocks/q/kernel", weights.linear, of=3),
+    weights.Rule("{i}.qkv.weight", "blocks/kv/kernel", weights.linear,
+                 pieces=(1, 2), of=3),
+    weights.Rule("both.bias", "even", pieces=(0, 2), of=4),
+    weights.Rule("both.bias", "odd", pieces=(3, 1), of=4),
+]
+
+
+def _fused():
+  rng = np.random.default_rng(0)
+  source = {f"{i}.qkv.weight": rng.standard_normal((6, 5)).astype(np.float32)
+            for i in range(2)} | {"both.bias": np.arange(8, dtype=np.float32)}
+  target = {"blocks/q/kernel": (2, 5, 2), "blocks/kv/kernel": (2, 5, 4),
+            "even": (4,), "odd": (4,)}
+  return source, paths.unflatten({
+      path: types.SimpleNamespace(shape=shape, dtype=np.dtype(np.float32))
+      for path, shape in target.items()})
+
+
+def test_pieces_of_one_tensor():
+  source, target = _fused()
+  params = weights.load(source, FUSED, target)
+  np.testing.assert_array_equal(
+      params["blocks"]["kv"]["kernel"][1], source["1.qkv.weight"][2:].T)
+  np.testing.assert_array_equal(params["even"], [0, 1, 4, 5])
+  np.testing.assert_array_equal(params["odd"], [6, 7, 2, 3])
+  for tree in (params, weights.match(source, FUSED, target)):
+    back = weights.export(tree, FUSED)
+    assert back.keys() == source.keys()
+    for name, tensor in source.items():
+      np.testing.assert_array_equal(back[name], tensor)
+
+
+def test_a_piece_without_a_place_is_an_error():
+  source, target = _fused()
+  params = weights.load(source, FUSED, target)
+  del target["odd"], params["odd"]
+  with pytest.raises(errors.CheckpointError, match="piece has no place: both"):
+    weights.load(source, FUSED, target)
+  with pytest.raises(errors.CheckpointError, match="piece is missing: both"):
+    weights.export(params, FUSED)
+  with pytest.raises(errors.CheckpointError, match="of wrong shape: 1.qkv"):
+    weights.load(_fused()[0] | {"1.qkv.weight": np.zeros((5, 5))}, FUSED,
+                 _fused()[1])
+
+
+def test_match_reads_what_a_device_holds():
+  """Views of the file, until a part is read, cast."""
+  source = _source()
+  kernel = weights.match(source, TABLE, _target(ml_dtypes.bfloat16))[
+      "blocks"]["attn"]["k"]["kernel"]
+  assert np.shares_memory(kernel.source(1), source["blocks.1.to_k.weight"])
+  part = kernel.read((slice(1, 2), slice(None), slice(1, 2)))
+  assert part.dtype == ml_dtypes.bfloat16 and part.shape == (1, 4, 1)
+  np.testing.assert_array_equal(
+      part[0, :, 0],
+      source["blocks.1.to_k.weight"][1].astype(ml_dtypes.bfloat16))
+
+
+def test_export_of_what_is_in_files_reads_nothing_and_keeps_dtypes():
+  source = _source()
+  source["blocks.0.table"] = source["blocks.0.table"].astype(np.float16)
+  back = weights.export(weights.match(source, TABLE, _target()), TABLE)
+  for name, tensor in source.items():
+    assert isinstance(back[name], lazy.Array)
+    assert back[name].dtype == tensor.dtype
+    assert back[name].shape == tensor.shape
+    np.testing.assert_array_equal(back[name], tensor)
+  assert np.shares_memory(
+      back["blocks.0.to_q.weight"].make(), source["blocks.0.to_q.weight"])
 
 
 def test_export_names_what_it_cannot_name():
