@@ -1,20 +1,21 @@
 """The safetensors file format, read lazily and written whole or not at all.
 
 A file is 8 bytes of header length (little endian), a JSON header that names
-each tensor's dtype, shape and byte range, and then the bytes.
+each tensor's dtype, shape and byte range, and then the bytes. A large model is
+a folder of such files (shards) and an index, {"weight_map": {name: file}}.
 """
 
 import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from dreamgen_jax import errors
+from dreamgen_jax import errors, lazy
 
 _DTYPES = {
     "F64": np.dtype(np.float64),
@@ -27,6 +28,9 @@ _DTYPES = {
     "BOOL": np.dtype(np.bool_),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_INDEX = ".safetensors.index.json"
+_CHUNK = 64 << 20  # bytes that are cast at a time
+SHARD = 5_000_000_000  # bytes; what the released folders keep to
 
 
 def _header(path: pathlib.Path) -> tuple[dict[str, Any], int]:
@@ -72,16 +76,21 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     when it is used.
 
   Raises:
-    CheckpointError: missing, cut off, damaged, of an unknown dtype, or a name
-      that two shards hold.
+    CheckpointError: missing, cut off, damaged, of an unknown dtype, a name
+      that two shards hold, or shards that are not those of the index.
   """
   path = pathlib.Path(path)
   if not path.is_dir():
     return _read_file(path)
-  shards = sorted(path.glob("*.safetensors"))
-  if not shards:
-    raise errors.CheckpointError(f"{path} holds no *.safetensors file.")
-  tensors = {}
+  indices = sorted(path.glob(f"*{_INDEX}"))
+  listed = _read_index(indices[0]) if indices else {}
+  shards = ([path / name for name in sorted(set(listed.values()))]
+            or sorted(path.glob("*.safetensors")))
+  if not shards or len(indices) > 1:
+    raise errors.CheckpointError(
+        f"{path} holds {f'{len(indices)} indices' if shards else 'no'} "
+        "*.safetensors file; it should hold those of one model.")
+  tensors, homes = {}, {}
   for shard in shards:
     found = _read_file(shard)
     twice = tensors.keys() & found.keys()
@@ -90,7 +99,40 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
           f"{shard} repeats tensor {min(twice)!r} of another file in its "
           "folder; keep the shards of one model only.")
     tensors.update(found)
+    homes.update(dict.fromkeys(found, shard.name))
+  if indices:
+    _compare(indices[0], listed, homes)
   return tensors
+
+
+def _read_index(path: pathlib.Path) -> dict[str, str]:
+  """Tensor -> name of its file."""
+  try:
+    files = dict(json.loads(path.read_text())["weight_map"])
+    proper = files and all(pathlib.PurePath(file).name == file
+                           for file in files.values())
+  except (KeyError, TypeError, ValueError):
+    proper = False
+  if not proper:
+    raise errors.CheckpointError(
+        f"{path} is damaged: it has no weight_map of tensors to files of its "
+        "folder.")
+  return files
+
+
+def _compare(index: pathlib.Path, listed: dict[str, str],
+             homes: dict[str, str]) -> None:
+  """Raises where the index and the shards differ."""
+  for name in sorted(listed.keys() | homes.keys()):
+    said, found = listed.get(name), homes.get(name)
+    if said is None:
+      raise errors.CheckpointError(
+          f"{index} does not list tensor {name!r}, which is in {found}; fetch "
+          "the index again, or the shards that belong to it.")
+    if said != found:
+      raise errors.CheckpointError(
+          f"{index} says that tensor {name!r} is in {said}, but it is in "
+          f"{found or 'none of the shards'}; fetch {said} again.")
 
 
 def _read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -128,6 +170,9 @@ def write(path: str | os.PathLike, tensors: Mapping[str, Any],
           metadata: Mapping[str, str] | None = None) -> None:
   """Writes name -> array under a temporary file name, then renames the file.
 
+  An array may be a `lazy.Array`: it is made when its turn comes, and cast
+  piece by piece.
+
   Raises:
     CheckpointError: an array of a dtype that the format's readers lack.
   """
@@ -146,9 +191,9 @@ def write(path: str | os.PathLike, tensors: Mapping[str, Any],
   offset = 0
   for name in order:
     tensor = tensors[name]
-    dtype = np.dtype(tensor.dtype)
-    end = offset + math.prod(tensor.shape) * dtype.itemsize
-    header[name] = {"dtype": _NAMES[dtype], "shape": list(tensor.shape),
+    end = offset + _bytes(tensor)
+    header[name] = {"dtype": _NAMES[np.dtype(tensor.dtype)],
+                    "shape": list(tensor.shape),
                     "data_offsets": [offset, end]}
     offset = end
   text = json.dumps(header).encode()
@@ -158,10 +203,72 @@ def write(path: str | os.PathLike, tensors: Mapping[str, Any],
     with temporary.open("wb") as file:
       file.write(len(text).to_bytes(8, "little") + text)
       for name in order:
-        flat = np.ascontiguousarray(tensors[name]).reshape(-1)
-        file.write(flat.view(np.uint8).data)
+        for chunk in _chunks(tensors[name]):
+          file.write(chunk)
       file.flush()
       os.fsync(file.fileno())
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def write_folder(folder: str | os.PathLike, stem: str,
+                 tensors: Mapping[str, Any],
+                 metadata: Mapping[str, str] | None = None,
+                 limit: int = SHARD) -> list[pathlib.Path]:
+  """Writes `stem`.safetensors, or shards and their index if there is more.
+
+  Args:
+    folder: an existing folder.
+    stem: of the file names: stem-00001-of-00003.safetensors.
+    tensors, metadata: see `write`.
+    limit: bytes of a shard; a larger tensor has one of its own.
+
+  Returns:
+    The files, in order.
+  """
+  folder = pathlib.Path(folder)
+  shards: list[dict[str, Any]] = [{}]
+  size = 0
+  for name in sorted(tensors, key=_natural):
+    size += _bytes(tensors[name])
+    if size > limit and shards[-1]:
+      shards.append({})
+      size = _bytes(tensors[name])
+    shards[-1][name] = tensors[name]
+  names = [f"{stem}-{i:05}-of-{len(shards):05}.safetensors"
+           for i in range(1, len(shards) + 1)]
+  if len(shards) == 1:
+    names = [f"{stem}.safetensors"]
+  for name, shard in zip(names, shards, strict=True):
+    write(folder / name, shard, metadata)
+  if len(shards) > 1:
+    total = sum(_bytes(tensor) for tensor in tensors.values())
+    (folder / f"{stem}{_INDEX}").write_text(json.dumps({
+        "metadata": {"total_size": total},
+        "weight_map": {key: name for name, shard in zip(
+            names, shards, strict=True) for key in shard}}, indent=2) + "\n")
+  return [folder / name for name in names]
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+  """Sorts blocks.2 before blocks.10."""
+  return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+          for part in name.split(".")]
+
+
+def _bytes(tensor: Any) -> int:
+  return math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
+
+
+def _chunks(tensor: Any) -> Iterator[memoryview]:
+  """The tensor's bytes, of which few are in memory at a time."""
+  dtype = np.dtype(tensor.dtype)
+  array = tensor.make() if isinstance(tensor, lazy.Array) else (
+      np.asarray(tensor))
+  if array.flags.c_contiguous or not array.ndim:
+    array = array.reshape(-1)
+  rows = max(1, _CHUNK // max(1, array[:1].size * dtype.itemsize))
+  for start in range(0, len(array), rows):
+    part = np.ascontiguousarray(array[start:start + rows], dtype)
+    yield part.reshape(-1).view(np.uint8).data
