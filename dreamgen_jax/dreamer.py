@@ -7,10 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import tokenizers
 
 from dreamgen_jax import errors, interfaces
-from dreamgen_jax.encoders import tokenizer as tokenizer_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,23 +21,22 @@ class Dreamer:
     batch_size: clips per call; the last call is padded, so there is one
       compiled program, and no clip depends on its neighbours.
     negative: prompt of the unguided branch.
+    clips: how many clips a dream has; each begins at the last frame of the
+      one before, told as a first frame always is.
   """
 
   model: interfaces.WorldModel
   params: interfaces.Params
-  tokenizer: tokenizers.Tokenizer
+  tokenizer: Any
   steps: int
   guidance: float
   batch_size: int
   negative: str = ""
-
-  def text(self, prompts: Sequence[str]) -> np.ndarray:
-    """Prompts -> text states f32[n,m,d]."""
-    return encode_prompts(self.model, self.params, self.tokenizer, prompts)
+  clips: int = 1
 
   def dream(self, frames: np.ndarray, instructions: Sequence[str],
             seeds: Sequence[int]) -> np.ndarray:
-    """First frames u8[n,h,w,3] -> clips u8[n,f,h,w,3].
+    """First frames u8[n,h,w,3] -> videos u8[n, clips (f - 1) + 1, h, w, 3].
 
     Raises:
       DataError: the frames are not of the size that the model takes.
@@ -49,18 +46,27 @@ class Dreamer:
       raise errors.DataError(
           f"The start frames are {frames.shape[1]}x{frames.shape[2]}; the "
           f"world model takes {c.height}x{c.width}. Resize the prompts.")
-    text = self.text(instructions)
-    empty = np.broadcast_to(
-        self.text([self.negative]), (self.batch_size, *text.shape[1:]))
-    clips = []
+    video = frames[:, None]
+    for clip in range(self.clips):
+      video = np.concatenate([video, self._clip(
+          video[:, -1], instructions, seeds, clip)[:, 1:]], axis=1)
+    return video
+
+  def _clip(self, frames, instructions, seeds, clip):
+    """One clip u8[n,f,h,w,3] from each first frame."""
+    text, empty = (
+        encode_prompts(self.model, self.params, self.tokenizer, prompts,
+                       frames)
+        for prompts in (instructions, [self.negative] * len(frames)))
+    generate = _generator(self.model, self.steps, self.guidance)
+    rows = (np.asarray(seeds), frames, text, empty)
+    videos = []
     for start in range(0, len(frames), self.batch_size):
-      part = slice(start, start + self.batch_size)
-      rows = [pad(x[part], self.batch_size)
-              for x in (np.asarray(seeds), frames, text)]
-      generate = _generator(self.model, self.steps, self.guidance)
-      clips.append(np.asarray(
-          generate(self.params, *rows, empty))[:len(frames[part])])
-    return np.concatenate(clips)
+      part = jax.tree.map(
+          lambda x: pad(x[start:start + self.batch_size], self.batch_size),
+          rows)
+      videos.append(np.asarray(generate(self.params, *part, clip)))
+    return np.concatenate(videos)[:len(frames)]
 
 
 @functools.cache  # one compiled program for all weights of a model
@@ -68,8 +74,9 @@ def _generator(model: interfaces.WorldModel, steps: int,
                guidance: float) -> Any:
 
   @jax.jit
-  def generate(params, seeds, frames, text, empty):
-    keys = jax.vmap(jax.random.key)(seeds)
+  def generate(params, seeds, frames, text, empty, clip):
+    keys = jax.vmap(
+        lambda seed: jax.random.fold_in(jax.random.key(seed), clip))(seeds)
     return model.generate(
         params, keys, frames, text, empty, steps=steps, guidance=guidance)
 
@@ -82,19 +89,36 @@ def _text_encoder(model: interfaces.WorldModel) -> Any:
 
 
 def encode_prompts(model: interfaces.WorldModel, params: interfaces.Params,
-                   tokenizer: tokenizers.Tokenizer,
-                   prompts: Sequence[str]) -> np.ndarray:
-  """Prompts -> text states f32[n,m,d]; each distinct prompt is run once."""
-  distinct = sorted(set(prompts))
-  ids, mask = tokenizer_lib.encode(
-      tokenizer, distinct, model.config.transformer.text_len)
-  encode, chunk = _text_encoder(model), 64
-  states = np.concatenate([
-      np.asarray(encode(params, pad(ids[i:i + chunk], chunk),
-                        pad(mask[i:i + chunk], chunk)))
-      for i in range(0, len(distinct), chunk)])
-  rows = {prompt: row for row, prompt in enumerate(distinct)}
-  return states[[rows[prompt] for prompt in prompts]]
+                   tokenizer: Any, prompts: Sequence[str],
+                   frames: np.ndarray | None = None) -> interfaces.Batch:
+  """Prompts -> text leaves [n, ...]; what is the same is run once.
+
+  Args:
+    model, params, tokenizer: of the world model.
+    prompts: n of them.
+    frames: u8[n,h,w,3], which models read that look at both together.
+
+  Raises:
+    ConfigError: the model reads prompts with a frame, and there is none.
+  """
+  sees = model.config.text_sees_frame
+  if sees and frames is None:
+    raise errors.ConfigError(
+        "This world model reads a prompt together with a frame; take the text "
+        "encoder of another one for sentences alone.")
+  rows = list(range(len(prompts))) if sees else [
+      prompts.index(prompt) for prompt in sorted(set(prompts))]
+  tokens = model.tokenize(tokenizer, [prompts[row] for row in rows])
+  shown = frames[rows] if sees else None
+  encode, chunk = _text_encoder(model), 8 if sees else 64
+  found = []
+  for start in range(0, len(rows), chunk):
+    part = jax.tree.map(
+        lambda x: pad(x[start:start + chunk], chunk), (tokens, shown))
+    found.append(jax.tree.map(np.asarray, encode(params, *part)))
+  place = {prompts[row]: i for i, row in enumerate(rows)}
+  order = rows if sees else [place[prompt] for prompt in prompts]
+  return jax.tree.map(lambda *parts: np.concatenate(parts)[order], *found)
 
 
 def pad(rows: Any, size: int) -> Any:

@@ -37,18 +37,30 @@ class Trainable(Objective, Protocol):
 
 
 class WorldModel(Trainable, Protocol):
-  """Batch: latent, condition f32[b,t,h,w,c], text f32[b,m,d]."""
+  """Batch: latent f32[b,t,h,w,c], leaves of encode_frame and encode_text.
+
+  Its config has frames, height, width, video_hz, steps, guidance,
+  latent_shape; `experts`, the names of the parameters that are tuned; and
+  `text_sees_frame`: whether a prompt's states depend on the first frame.
+  """
+
+  def tokenize(self, tokenizer: Any, prompts: Sequence[str]) -> Batch:
+    """Prompts -> numpy leaves [b, ...] that `encode_text` reads."""
 
   def encode_video(self, params: Params, video: types.Array) -> types.Array:
     """u8[b,f,h,w,3] -> normalised latent f32[b,t,h,w,c]."""
 
-  def encode_text(self, params: Params, tokens: types.Array,
-                  mask: types.Array) -> types.Array:
-    """i32[b,m], bool[b,m] -> f32[b,m,d], zero past each prompt's end."""
+  def encode_frame(self, params: Params, frame: types.Array) -> Batch:
+    """First frame u8[b,h,w,3] -> the leaves that tell it to the network."""
+
+  def encode_text(self, params: Params, tokens: Batch,
+                  frame: types.Array | None = None) -> Batch:
+    """`tokenize`'s leaves -> leaves whose names start with "text"."""
 
   def generate(self, params: Params, rng: types.Array, frame: types.Array,
-               text: types.Array, empty_text: types.Array) -> types.Array:
-    """First frame u8[b,h,w,3] and text -> video u8[b,f,h,w,3]."""
+               text: Batch, empty_text: Batch, *, steps: int | None = None,
+               guidance: float | None = None) -> types.Array:
+    """key[b], first frame u8[b,h,w,3], text -> video u8[b,f,h,w,3]."""
 
 
 class Labeler(Trainable, Protocol):

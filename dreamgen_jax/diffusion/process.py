@@ -21,6 +21,11 @@ def shift(tau: types.Array, amount: float) -> types.Array:
   return amount * tau / (1 + (amount - 1) * tau)
 
 
+def unshift(tau: types.Array, amount: float) -> types.Array:
+  """The inverse of `shift`."""
+  return tau / (amount - (amount - 1) * tau)
+
+
 def corrupt(
     data: types.Array, noise: types.Array, tau: types.Array
 ) -> types.Array:

@@ -30,11 +30,13 @@ def clips(path: pathlib.Path, model: interfaces.WorldModel,
 
 def encode(source: windows.Clips, model: interfaces.WorldModel,
            params: interfaces.Params, folder: pathlib.Path,
-           batch_size: int) -> "Latents":
+           batch_size: int, tokenizer: Any = None) -> "Latents":
   """Writes the latents of all clips into `folder`, or finds them there.
 
   Goes on where it was killed: progress.json says how many clips are done.
+  Text is among the leaves only where the model reads it with the frame.
   """
+  sees = model.config.text_sees_frame
   folder.mkdir(parents=True, exist_ok=True)
   note = folder / "progress.json"
   facts: dict[str, Any] = {"done": 0, "captions": [], "ids": []}
@@ -43,28 +45,31 @@ def encode(source: windows.Clips, model: interfaces.WorldModel,
   start = facts["done"]
   arrays = {
       name: np.lib.format.open_memmap(
-          folder / f"{name}.npy", "r+" if start else "w+", np.float32,
+          folder / f"{name}.npy", "r+" if start else "w+", leaf.dtype,
           (len(source), *leaf.shape[1:]))
-      for name, leaf in model.example(1).items() if name != "text"}
+      for name, leaf in model.example(1).items()
+      if sees or not name.startswith("text")}
 
   @jax.jit
-  def leaves(params, video):
+  def leaves(params, video, tokens):
     first = video[:, 0]
     found = {"latent": model.encode_video(params, video),
-             "condition": model.encode_condition(params, first)}
-    if "image" in arrays:
-      found["image"] = model.encode_image(params, first)
-    return found
+             **model.encode_frame(params, first)}
+    return found | (
+        model.encode_text(params, tokens, first) if sees else {})
 
   progress = metrics.Progress(folder.name, len(source), "clip", start)
   for begin in range(start, len(source), batch_size):
     rows = [source[i] for i in
             range(begin, min(begin + batch_size, len(source)))]
     video = dreamer.pad(np.stack([row["video"] for row in rows]), batch_size)
-    for name, value in leaves(params, video).items():
+    captions = [row["instruction"] for row in rows]
+    tokens = model.tokenize(
+        tokenizer, dreamer.pad(captions, batch_size)) if sees else None
+    for name, value in leaves(params, video, tokens).items():
       arrays[name][begin:begin + len(rows)] = np.asarray(value)[:len(rows)]
     facts["done"] = begin + len(rows)
-    facts["captions"] += [row["instruction"] for row in rows]
+    facts["captions"] += captions
     facts["ids"] += [row["id"] for row in rows]
     if begin // batch_size % 20 == 19 or facts["done"] == len(source):
       for array in arrays.values():

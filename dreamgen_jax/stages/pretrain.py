@@ -30,14 +30,13 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
        for caption in source.captions), config.vocab_size)
   tokenizer.save(str(folder / "tokenizer.json"))
   objective = pretrain.TextToVideo(model, text_dropout=config.text_dropout)
-  length = model.config.transformer.text_len
   known = {}
 
   def tokens(sample):
     caption = sample.pop("caption")
     if caption not in known:
-      ids, mask = tokenizer_lib.encode(tokenizer, [caption], length)
-      known[caption] = {"tokens": ids[0], "token_mask": mask[0]}
+      known[caption] = {name: leaf[0] for name, leaf in
+                        model.tokenize(tokenizer, [caption]).items()}
     return sample | known[caption]
 
   batches = loader.loader(
@@ -62,7 +61,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       objective, objective.init(jax.random.key(config.train.seed)), batches,
       config.train, folder, name=folder.name, evaluate=evaluate)
   batches.close()
-  states = dreamer.encode_prompts(model, result.params, tokenizer, [""])
+  states = dreamer.encode_prompts(
+      model, result.params, tokenizer, [""])["text"]
   checkpoint.save(folder / "checkpoint", result.params, {})
   return {"seconds": result.seconds, **evaluate(result.params),
           "empty_prompt_norm": float(np.linalg.norm(states))}

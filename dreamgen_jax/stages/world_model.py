@@ -8,8 +8,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import tokenizers
-
 from dreamgen_jax import checkpoint, dreamer, errors, interfaces, lora, registry
 from dreamgen_jax.stages import artefact, models
 
@@ -20,7 +18,7 @@ class Loaded:
 
   model: interfaces.WorldModel
   params: interfaces.Params
-  tokenizer: tokenizers.Tokenizer
+  tokenizer: Any
   folder: pathlib.Path  # of the base weights
   adapter: str = ""  # digest of the adapter
 
@@ -52,22 +50,30 @@ def load_tuned(folder: pathlib.Path) -> Loaded:
         f"The adapter in {folder} was tuned on base weights "
         f"{meta['source']}, but {meta['model']['source']!r} now holds "
         f"{base.source}; run finetune again.")
-  params = dict(base.params)
-  params["transformer"] = lora.merge(
-      params["transformer"], adapters, lora.Config(**meta["lora"]))
   return dataclasses.replace(
-      base, params=params, adapter=artefact.digest(folder / "checkpoint")[:16])
+      base, params=merge(base.params, adapters, lora.Config(**meta["lora"])),
+      adapter=artefact.digest(folder / "checkpoint")[:16])
+
+
+def merge(params: interfaces.Params, adapters: Mapping[str, Any],
+          config: lora.Config) -> interfaces.Params:
+  """The parameters with each expert's adapters in its transformer."""
+  return dict(params) | {
+      expert: lora.merge(params[expert], adapter, config)
+      for expert, adapter in adapters.items()}
 
 
 def make_dreamer(loaded: Loaded, config: Any) -> dreamer.Dreamer:
   """A dreamer with a config's sampler settings."""
   return dreamer.Dreamer(
       loaded.model, loaded.params, loaded.tokenizer, steps=config.steps,
-      guidance=config.guidance, batch_size=config.batch_size)
+      guidance=config.guidance, batch_size=config.batch_size,
+      clips=config.get("clips", 1))
 
 
 def sampler(loaded: Loaded, config: Any) -> str:
   """JSON of how clips are drawn, for their provenance."""
   return json.dumps({
-      "solver": "unipc", "steps": config.steps, "guidance": config.guidance,
-      "shift": loaded.model.config.sample_shift}, sort_keys=True)
+      "model": type(loaded.model).__module__.split(".")[-2],
+      "steps": config.steps, "guidance": config.guidance,
+      "clips": config.get("clips", 1)}, sort_keys=True)

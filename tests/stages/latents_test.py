@@ -13,13 +13,19 @@ from dreamgen_jax.stages import latents
 def _model(leaves):
   sizes = {"latent": (1, 2, 2, 3), "condition": (1, 2, 2, 3), "image": (5, 1),
            "text": (7,)}
+
+  def encode_frame(params, frame):
+    found = {"condition": frame[:, None] * params,
+             "image": jnp.broadcast_to(
+                 frame[:, :1, 0, :1], (len(frame), 5, 1)) * params}
+    return {name: found[name] for name in leaves if name in found}
+
   return types.SimpleNamespace(
       example=lambda b: {name: jax.ShapeDtypeStruct(
           (b, *sizes[name]), jnp.float32) for name in leaves},
       encode_video=lambda params, video: video[:, -1:] * params,
-      encode_condition=lambda params, frame: frame[:, None] * params,
-      encode_image=lambda params, frame: jnp.broadcast_to(
-          frame[:, :1, 0, :1], (len(frame), 5, 1)) * params)
+      encode_frame=encode_frame,
+      config=types.SimpleNamespace(text_sees_frame=False))
 
 
 @pytest.mark.parametrize("leaves", [

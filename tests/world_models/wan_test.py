@@ -25,6 +25,10 @@ _CONFIGS = {
     "image": dataclasses.replace(
         _SMALL, image=_TOWER, transformer=dataclasses.replace(
             _SMALL.transformer, image_dim=_TOWER.width)),
+    "replace": dataclasses.replace(
+        _SMALL, given="replace", transformer=dataclasses.replace(
+            _SMALL.transformer, in_channels=_SMALL.vae.z_dim)),
+    "experts": dataclasses.replace(_SMALL, boundary=0.9, low_guidance=2.0),
 }
 
 
@@ -33,15 +37,17 @@ def _small(name):
   """A model and parameters whose output depends on every input."""
   model = wan.Model(_CONFIGS[name])
   params = jax.jit(model.init)(jax.random.key(0))
-  # The head is born zero, and would hide all that lies before it.
-  params["transformer"]["head"]["kernel"] = 0.1 * jax.random.normal(
-      jax.random.key(1), params["transformer"]["head"]["kernel"].shape)
+  for i, expert in enumerate(model.config.experts):
+    # The head is born zero, and would hide all that lies before it.
+    head = params[expert]["head"]
+    head["kernel"] = 0.1 * jax.random.normal(
+        jax.random.key(1 + i), head["kernel"].shape)
   return model, params
 
 
 @functools.cache
 def _dreams(name):
-  """(frames, text) and three dreams: of both at once, and each alone."""
+  """Dreams of two prompts: twice, and in the other order."""
   model, params = _small(name)
   c = model.config
   random = np.random.default_rng(0)
@@ -51,8 +57,9 @@ def _dreams(name):
   keys = jax.random.split(jax.random.key(3), 2)
   generate = jax.jit(model.generate)
   empty = np.zeros_like(text)
-  return [np.asarray(generate(params, keys[i], frames[i], text[i], empty[i]))
-          for i in (slice(2), slice(2), slice(1), slice(1, 2))]
+  return [np.asarray(generate(params, keys[jnp.array(i)], frames[i], {"text": text[i]},
+                              {"text": empty[i]}))
+          for i in ([0, 1], [0, 1], [1, 0])]
 
 
 @pytest.mark.parametrize("name", wan.PRESETS)
@@ -65,8 +72,9 @@ def test_loss_traces_at_full_size(name):
   assert loss.shape == () and loss.dtype == jnp.float32
   assert set(scalars) == {"velocity_error"}
   branch = {"image"} if name.startswith("wan2_1_i2v") else set()
-  assert set(batch) == {"latent", "condition", "text"} | branch
-  assert set(params) == {"transformer", "vae", "text"} | branch
+  told = set() if "t2v" in name else {"condition"}
+  assert set(batch) == {"latent", "text"} | branch | told
+  assert set(params) == {"vae", "text", *model.config.experts} | branch
 
 
 def test_released_size():
@@ -107,15 +115,15 @@ def test_nano_learns_a_fixed_batch():
 
 @pytest.mark.parametrize("name", _CONFIGS)
 def test_same_key_same_dream(name):
-  both, again, *_ = _dreams(name)
+  both, again, _ = _dreams(name)
   np.testing.assert_array_equal(both, again)
   assert both.dtype == np.uint8 and both.shape == (2, 5, 32, 32, 3)
 
 
 @pytest.mark.parametrize("name", _CONFIGS)
-def test_a_dream_does_not_depend_on_its_batch(name):
-  both, _, *alone = _dreams(name)
-  apart = both.astype(int) - np.concatenate(alone)
+def test_a_dream_does_not_depend_on_its_neighbours(name):
+  both, _, turned = _dreams(name)
+  apart = both.astype(int) - turned[::-1]
   assert np.abs(apart).max() <= 1  # sums in another order, then rounded
   assert np.abs(both[0].astype(int) - both[1]).max() > 1
 
@@ -130,9 +138,33 @@ def test_image_branch_sees_the_frame():
 
   frames = np.zeros((2, 32, 32, 3), np.uint8)
   frames[1] = 255
-  states = jax.jit(model.encode_image)(params, frames)
+  states = jax.jit(model.encode_frame)(params, frames)["image"]
   assert states.shape == (2, *model.example(1)["image"].shape[1:])
   assert not np.allclose(states[0], states[1], atol=1e-2)
+
+
+def test_each_expert_learns_its_own_range():
+  model, params = _small("experts")
+  batch = {name: jax.random.normal(jax.random.key(1), leaf.shape)
+           for name, leaf in model.example(1).items()}
+  taus = {}
+  for expert in model.config.experts:
+    taus[expert] = np.concatenate([model._expert_tau(
+        {expert: None}, jax.random.key(i), jax.random.uniform(
+            jax.random.key(100 + i), (64,))) for i in range(4)])
+  boundary = model.config.boundary
+  assert taus["transformer"].min() > boundary > taus["transformer_2"].max()
+  assert taus["transformer"].max() > 0.95 and taus["transformer_2"].min() < 0.2
+  loss = jax.jit(lambda params, key: model.loss(params, key, batch)[0])
+  experts = {name: params[name] for name in model.config.experts}
+  found = [float(loss(experts, jax.random.key(i))) for i in range(8)]
+  apart = [{float(loss({name: experts[name]}, jax.random.key(i)))
+            for name in experts} for i in range(8)]
+  assert all(min(abs(value - one) for one in pair) < 1e-5
+             for value, pair in zip(found, apart, strict=True))
+  picks = {np.argmin([abs(value - one) for one in pair])
+           for value, pair in zip(found, map(sorted, apart), strict=True)}
+  assert picks == {0, 1}
 
 
 def test_image_tower_and_transformer_must_agree():

@@ -1,8 +1,10 @@
-"""How Wan is told the first frame: by channels beside the noise.
+"""How Wan is told the first frame, in training and in dreaming alike.
 
-The transformer reads noise | mask | condition: the mask is 1 in the frames
-that are given, the condition is the latent of the given frame followed by
-grey. Source: Wan2.1 `wan/image2video.py`.
+By channels: the transformer reads noise | mask | condition; the mask is 1 in
+the frames that are given, the condition is the latent of the given frame
+followed by grey. Source: Wan2.1 `wan/image2video.py`. By replacement: the
+frame's latent stands where the first latent frame's noise would, at time 0.
+Source: Wan2.2 `wan/textimage2video.py`.
 """
 
 import jax.numpy as jnp
@@ -38,3 +40,20 @@ def join(noisy: types.Array, condition: types.Array,
   given = mask(noisy, time_factor)
   parts = (noisy, given, condition.astype(noisy.dtype))
   return jnp.concatenate(parts, axis=-1)
+
+
+def replace(noisy: types.Array, time: types.Array, condition: types.Array
+            ) -> tuple[types.Array, types.Array]:
+  """The first latent frame given, at time 0.
+
+  Args:
+    noisy: latent [b, t, h, w, c].
+    time: f32[b].
+    condition: normalised latent [b, 1, h, w, c] of the frame alone.
+
+  Returns:
+    (latent of noisy's shape, times f32[b, t]).
+  """
+  noisy = noisy.at[:, :1].set(condition.astype(noisy.dtype))
+  later = jnp.arange(noisy.shape[1]) > 0
+  return noisy, time[:, None] * later

@@ -1,19 +1,29 @@
 """Wan behind the world model contract: encode, loss, generate.
 
-Source: arXiv 2503.20314 and the released Wan 2.1 code. A clip is conditioned
-on its first frame by channel concatenation: noise | mask | latent of the
-frame followed by grey frames. Wan 2.1 also attends to the frame's CLIP states.
+Source: arXiv 2503.20314 and the released Wan 2.1 and 2.2 code. A clip is told
+its first frame in one of two ways (`condition.py`): by channels beside the
+noise (Wan 2.1, to which it also shows the frame's CLIP states, and the two
+experts of Wan 2.2 A14B), or by the frame's latent in place of noise (Wan 2.2
+TI2V-5B). Text to video has neither.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import tokenizers
 
 from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.diffusion import guide, process, sample
 from dreamgen_jax.encoders import clip, t5
+from dreamgen_jax.encoders import tokenizer as tokenizer_lib
 from dreamgen_jax.world_models.wan import condition, dit, vae
+
+SOLVERS = {"unipc": sample.unipc, "dpm": sample.dpm_solver,
+           "euler": sample.euler}
+HIGH, LOW = "transformer", "transformer_2"  # noise; as the folders are named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +34,15 @@ class Config:
     transformer, vae, text: the parts.
     frames, height, width, video_hz: the clip; frames = 4 n + 1.
     train_shift, sample_shift: flow-matching shift of training and sampling.
+    solver: "unipc" (as released), "dpm", or "euler", which with guidance 1 and
+      4 steps is the schedule of the step-distilled adapters.
     steps, guidance: sampler defaults (Wan I2V: 40 steps, 5.0).
+    low_guidance: of the second expert, if another than `guidance`.
     weighted: use the training-time weighting of the released recipe.
     image: the tower of the transformer's image branch, where it has one.
+    given: how the first frame is told: "channels", "replace" or "none".
+    boundary: time (tau) from which the second expert takes over towards data;
+      None has one expert.
   """
 
   transformer: dit.Config
@@ -38,10 +54,14 @@ class Config:
   video_hz: float
   train_shift: float = 5.0
   sample_shift: float = 3.0
+  solver: str = "unipc"
   steps: int = 40
   guidance: float = 5.0
   weighted: bool = True
   image: clip.Config | None = None
+  given: str = "channels"
+  boundary: float | None = None
+  low_guidance: float | None = None
 
   def __post_init__(self):
     width = self.image.width if self.image else None
@@ -49,19 +69,33 @@ class Config:
       raise errors.ConfigError(
           f"The image tower's width is {width}, but the transformer's "
           f"image_dim is {self.transformer.image_dim}; they must be equal.")
+    for field, known in (("solver", tuple(SOLVERS)),
+                         ("given", ("channels", "replace", "none"))):
+      if getattr(self, field) not in known:
+        raise errors.ConfigError(
+            f"{field} is {getattr(self, field)!r}; have: {', '.join(known)}.")
 
   @property
   def latent_shape(self) -> tuple[int, int, int, int]:
     """(t, h, w, c) of one clip's latent."""
     return vae.latent_shape(self.vae, self.frames, self.height, self.width)
 
+  @property
+  def experts(self) -> tuple[str, ...]:
+    """Names of the transformers, for much noise first."""
+    return (HIGH,) if self.boundary is None else (HIGH, LOW)
+
+  text_sees_frame = False
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """Implements interfaces.WorldModel; params: transformer, vae, text.
+  """Implements interfaces.WorldModel.
 
-  Where the config has an image tower, there are also params "image" and a
-  batch leaf "image" f32[b,i,d], the states of the first frame.
+  Parameters: vae, text, the transformers that config.experts names, and
+  image where the config has an image tower. Batch: latent f32[b,t,h,w,c];
+  condition, of the same shape ("channels") or f32[b,1,h,w,c] ("replace");
+  text f32[b,m,d]; image f32[b,i,d], the CLIP states of the first frame.
   """
 
   config: Config
@@ -72,14 +106,16 @@ class Model:
     batch = {name: jnp.zeros(leaf.shape, leaf.dtype)
              for name, leaf in self.example(1).items()}
     params = {
-        "transformer": dit.Transformer(c.transformer).init(
-            keys[0], self._join(batch["latent"], batch["condition"]),
-            jnp.zeros((1,)), batch["text"], batch.get("image"))["params"],
         "vae": vae.init(c.vae, keys[1]),
         "text": t5.Encoder(c.text).init(
             keys[2], jnp.zeros((1, c.transformer.text_len), jnp.int32),
             jnp.ones((1, c.transformer.text_len), bool))["params"],
     }
+    for i, expert in enumerate(c.experts):
+      noisy, time = self._tell(batch["latent"], jnp.zeros((1,)), batch)
+      params[expert] = dit.Transformer(c.transformer).init(
+          keys[0] if i == 0 else jax.random.fold_in(rng, 4), noisy, time,
+          batch["text"], batch.get("image"))["params"]
     if c.image:
       size = c.image.image_size
       params["image"] = clip.Tower(c.image).init(
@@ -88,73 +124,126 @@ class Model:
 
   def example(self, batch_size: int) -> interfaces.Batch:
     c = self.config
-    latent = (batch_size, *c.latent_shape)
-    text = (batch_size, c.transformer.text_len, c.transformer.text_dim)
-    batch = {
-        "latent": jax.ShapeDtypeStruct(latent, jnp.float32),
-        "condition": jax.ShapeDtypeStruct(latent, jnp.float32),
-        "text": jax.ShapeDtypeStruct(text, jnp.float32),
+    t, h, w, channels = c.latent_shape
+    shapes = {
+        "latent": (t, h, w, channels),
+        "text": (c.transformer.text_len, c.transformer.text_dim),
     }
+    if c.given != "none":
+      frames = t if c.given == "channels" else 1
+      shapes["condition"] = (frames, h, w, channels)
     if c.image:
-      batch["image"] = jax.ShapeDtypeStruct(
-          (batch_size, c.image.tokens, c.image.width), jnp.float32)
-    return batch
+      shapes["image"] = (c.image.tokens, c.image.width)
+    return {name: jax.ShapeDtypeStruct((batch_size, *shape), jnp.float32)
+            for name, shape in shapes.items()}
+
+  # --- encoders --------------------------------------------------------------
+
+  def tokenize(self, tokenizer: tokenizers.Tokenizer,
+               prompts: Sequence[str]) -> interfaces.Batch:
+    """Prompts -> ids i32[b,m] and mask bool[b,m], on the host."""
+    ids, mask = tokenizer_lib.encode(
+        tokenizer, prompts, self.config.transformer.text_len)
+    return {"ids": ids, "mask": mask}
 
   def encode_video(self, params: interfaces.Params,
                    video: types.Array) -> types.Array:
     """u8[b,f,h,w,3] -> normalised latent f32[b,t,h,w,c] (the mean)."""
     return self._encode(params, _to_unit(video))
 
-  def encode_condition(self, params: interfaces.Params,
-                       frame: types.Array) -> types.Array:
-    """First frame u8[b,h,w,3] -> latent f32[b,t,h,w,c] of [frame, grey...]."""
-    return self._encode(
-        params, condition.clip(_to_unit(frame), self.config.frames))
+  def encode_frame(self, params: interfaces.Params,
+                   frame: types.Array) -> interfaces.Batch:
+    """First frame u8[b,h,w,3] -> the leaves that tell it."""
+    c, unit = self.config, _to_unit(frame)
+    leaves = {}
+    if c.given != "none":
+      frames = c.frames if c.given == "channels" else 1
+      leaves["condition"] = self._encode(params, condition.clip(unit, frames))
+    if c.image:
+      tokens, _ = clip.Tower(c.image).apply(
+          {"params": params["image"]}, clip.prepare(unit, c.image.image_size))
+      leaves["image"] = tokens.astype(jnp.float32)
+    return leaves
 
-  def encode_image(self, params: interfaces.Params,
-                   frame: types.Array) -> types.Array:
-    """First frame u8[b,h,w,3] -> CLIP states f32[b,i,d], class token first."""
-    c = self.config.image
-    tokens, _ = clip.Tower(c).apply(
-        {"params": params["image"]},
-        clip.prepare(_to_unit(frame), c.image_size))
-    return tokens.astype(jnp.float32)
-
-  def encode_text(self, params: interfaces.Params, tokens: types.Array,
-                  mask: types.Array) -> types.Array:
-    """i32[b,m], bool[b,m] -> f32[b,m,d], zero past each prompt's end."""
+  def encode_text(self, params: interfaces.Params, tokens: interfaces.Batch,
+                  frame: types.Array | None = None) -> interfaces.Batch:
+    """`tokenize`'s leaves -> text f32[b,m,d], zero past each prompt's end."""
+    del frame  # the prompt is read alone
     states = t5.Encoder(self.config.text).apply(
-        {"params": params["text"]}, tokens, mask)
-    return t5.zero_padding(states, mask).astype(jnp.float32)
+        {"params": params["text"]}, tokens["ids"], tokens["mask"])
+    states = t5.zero_padding(states, tokens["mask"])
+    return {"text": states.astype(jnp.float32)}
+
+  # --- training --------------------------------------------------------------
 
   def loss(self, params: interfaces.Params, rng: types.Array,
            batch: interfaces.Batch
            ) -> tuple[types.Array, dict[str, types.Array]]:
-    """Weighted squared error of the velocity, noise - data."""
+    """Weighted squared error of the velocity, noise - data.
+
+    With one of two experts in `params`, times are drawn from its range; with
+    both, each batch goes to one of them, as often as its range comes up.
+    """
+    c = self.config
     tau_rng, noise_rng = jax.random.split(rng)
     latent = batch["latent"]
-    tau = process.sample_tau(
-        tau_rng, latent.shape[0], shift=self.config.train_shift)
+    tau = process.sample_tau(tau_rng, len(latent), shift=c.train_shift)
+    if c.boundary is not None:
+      tau = self._expert_tau(params, tau_rng, tau)
     noise = jax.random.normal(noise_rng, latent.shape, latent.dtype)
     noisy = process.corrupt(latent, noise, tau)
-    velocity = self.velocity(
-        params, noisy, tau, batch["condition"], batch["text"],
-        batch.get("image"))
-    error = jnp.mean((velocity - process.velocity(latent, noise)) ** 2,
-                     axis=(1, 2, 3, 4))
-    weight = process.weight(tau, shift=self.config.train_shift) if (
-        self.config.weighted) else 1.0
+    velocity = self._choose(params, tau[0], lambda expert: self.velocity(
+        params[expert], noisy, tau, batch))
+    error = (velocity - process.velocity(latent, noise)) ** 2
+    if c.given == "replace":
+      error = error[:, 1:]  # the first frame was never noisy
+    error = jnp.mean(error, axis=(1, 2, 3, 4))
+    weight = process.weight(tau, shift=c.train_shift) if c.weighted else 1.0
     return jnp.mean(weight * error), {"velocity_error": jnp.mean(error)}
 
-  def velocity(self, params, noisy, tau, cond, text, image=None):
-    """The network's velocity f32[b,t,h,w,c] at tau f32[b]."""
+  def _expert_tau(self, params, rng, tau):
+    """Times of one expert's range alone, f32[b]; `rng` picks the expert."""
+    c = self.config
+    share = process.unshift(c.boundary, c.train_shift)  # before the shift
+    if HIGH in params and LOW in params:
+      high = jax.random.uniform(jax.random.fold_in(rng, 1)) > share
+    else:
+      high = HIGH in params
+    tau = process.unshift(tau, c.train_shift)
+    tau = jnp.where(high, share + tau * (1 - share), tau * share)
+    return process.shift(tau, c.train_shift)
+
+  def velocity(self, transformer: interfaces.Params, noisy: types.Array,
+               tau: types.Array, batch: interfaces.Batch) -> types.Array:
+    """One expert's velocity f32[b,t,h,w,c] at tau f32[b]."""
+    noisy, time = self._tell(noisy, tau, batch)
     return dit.Transformer(self.config.transformer).apply(
-        {"params": params["transformer"]}, self._join(noisy, cond),
-        1000.0 * tau, text, image)  # the released network counts time to 1000
+        {"params": transformer}, noisy, time, batch["text"],
+        batch.get("image"))
+
+  def _choose(self, params, tau, run):
+    """run(name of the expert) for the one in charge of the number tau."""
+    present = [name for name in self.config.experts if name in params]
+    if len(present) == 1:
+      return run(present[0])
+    return jax.lax.cond(tau >= self.config.boundary, lambda: run(HIGH),
+                        lambda: run(LOW))
+
+  def _tell(self, noisy, tau, batch):
+    """Noise that knows the first frame, and times of f32[b] or f32[b,t]."""
+    c, time = self.config, 1000.0 * tau  # the released network counts to 1000
+    if c.given == "channels":
+      return condition.join(
+          noisy, batch["condition"], c.vae.time_factor), time
+    if c.given == "replace":
+      return condition.replace(noisy, time, batch["condition"])
+    return noisy, time
+
+  # --- dreaming --------------------------------------------------------------
 
   def generate(self, params: interfaces.Params, rng: types.Array,
-               frame: types.Array, text: types.Array,
-               empty_text: types.Array, *, steps: int | None = None,
+               frame: types.Array, text: interfaces.Batch,
+               empty_text: interfaces.Batch, *, steps: int | None = None,
                guidance: float | None = None) -> types.Array:
     """Dreams a clip from its first frame.
 
@@ -163,35 +252,51 @@ class Model:
       rng: one key per clip, key[b], so that a clip does not depend on the
         batch that it is made in.
       frame: u8[b,h,w,3].
-      text, empty_text: f32[b,m,d] of the prompt and of the negative prompt.
+      text, empty_text: of the prompt and of the negative prompt.
       steps, guidance: instead of the config's.
 
     Returns:
       u8[b,f,h,w,3].
     """
-    latent = self.generate_latent(
-        params, rng, self.encode_condition(params, frame), text, empty_text,
-        image=self.encode_image(params, frame) if self.config.image else None,
+    noise = jax.vmap(
+        lambda key: jax.random.normal(key, self.config.latent_shape))(rng)
+    latent = self.denoise(
+        params, noise, self.encode_frame(params, frame), text, empty_text,
         steps=steps, guidance=guidance)
     return self.decode(params, latent)
 
-  def generate_latent(self, params, rng, cond, text, empty_text, *,
-                      image=None, steps=None, guidance=None) -> types.Array:
-    """As `generate`, from the encoded frame to the clip's latent."""
+  def denoise(self, params, noise, given, text, empty_text, *,
+              steps=None, guidance=None) -> types.Array:
+    """As `generate`, from noise and `encode_frame`'s leaves to the latent."""
     c = self.config
-    noise = jax.vmap(
-        lambda key: jax.random.normal(key, c.latent_shape))(rng)
+    scales = {HIGH: c.guidance, LOW: c.low_guidance or c.guidance}
+    cond, uncond = {**given, **text}, {**given, **empty_text}
 
-    def velocity(noisy, timestep, cond, text, image):
-      tau = jnp.full(noisy.shape[:1], timestep / 1000.0)
-      return self.velocity(params, noisy, tau, cond, text, image)
+    def predict(noisy, time):
+      tau = time / 1000.0
 
-    guided = guide.classifier_free(
-        velocity, c.guidance if guidance is None else guidance)
-    return sample.unipc(
-        lambda x, timestep: guided(
-            x, timestep, (cond, text, image), (cond, empty_text, image)),
-        noise, sample.wan_sigmas(steps or c.steps, c.sample_shift))
+      def run(expert):
+        def velocity(noisy, tau, batch):
+          return self.velocity(
+              params[expert], noisy, jnp.full(noisy.shape[:1], tau), batch)
+        scale = scales[expert] if guidance is None else guidance
+        return guide.classifier_free(velocity, scale)(
+            noisy, tau, (cond,), (uncond,))
+
+      return self._choose(params, tau, run)
+
+    latent = SOLVERS[c.solver](predict, noise, self._sigmas(steps or c.steps))
+    if c.given == "replace":
+      latent = latent.at[:, :1].set(given["condition"])
+    return latent
+
+  def _sigmas(self, steps):
+    c = self.config
+    if c.solver == "euler":
+      return sample.shifted_sigmas(
+          np.arange(steps, 0, -1) / steps, c.sample_shift)
+    return sample.wan_sigmas(
+        steps, c.sample_shift, f"{c.solver}_diffusers")
 
   def decode(self, params: interfaces.Params,
              latent: types.Array) -> types.Array:
@@ -200,9 +305,6 @@ class Model:
     video = vae.decode(c, params["vae"], vae.denormalise(c, latent))
     return jnp.round((video + 1) * 127.5).astype(jnp.uint8)
 
-  def _join(self, noisy, cond):
-    return condition.join(noisy, cond, self.config.vae.time_factor)
-
   def _encode(self, params, video):
     c = self.config.vae
     moments = vae.encode(c, params["vae"], video)
@@ -210,4 +312,7 @@ class Model:
 
 
 def _to_unit(frames: types.Array) -> types.Array:
+  """u8 -> f32 in [-1, 1]; what is f32 already is in that range."""
+  if frames.dtype == jnp.float32:
+    return frames
   return frames.astype(jnp.float32) / 127.5 - 1

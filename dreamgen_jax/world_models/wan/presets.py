@@ -15,9 +15,18 @@ PRESETS = {
     "wan2_1_i2v_14b_480p": _WAN2_1,
     "wan2_1_i2v_14b_720p": dataclasses.replace(
         _WAN2_1, sample_shift=5.0, **_720P),
-    "wan2_2_i2v_a14b_expert": model.Config(
+    "wan2_1_t2v_1_3b": model.Config(
+        dit.PRESETS["t2v_1b3"], vae.PRESETS["released"],
+        t5.PRESETS["umt5_xxl"], given="none", sample_shift=8.0, steps=50,
+        guidance=6.0, **_480P),
+    "wan2_1_t2v_14b": model.Config(
+        dit.PRESETS["t2v_14b"], vae.PRESETS["released"],
+        t5.PRESETS["umt5_xxl"], given="none", sample_shift=5.0, steps=50,
+        **_480P),
+    "wan2_2_i2v_a14b": model.Config(
         dit.PRESETS["i2v_a14b"], vae.PRESETS["released"],
-        t5.PRESETS["umt5_xxl"], guidance=3.5, sample_shift=5.0, **_480P),
+        t5.PRESETS["umt5_xxl"], boundary=0.9, guidance=3.5, sample_shift=5.0,
+        **_480P),
     # Trained from nothing on a simulated tabletop; see nano/README.md.
     "nano": model.Config(
         dit.Config(width=192, heads=3, layers=8, ffn=768, in_channels=20,

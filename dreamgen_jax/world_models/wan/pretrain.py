@@ -72,8 +72,8 @@ class VaeObjective:
 class TextToVideo:
   """The world model's own loss with its text encoder in the loop.
 
-  Batch: as `model.Model`, with tokens i32[b,m] and token_mask bool[b,m] in
-  place of text. A prompt is emptied with probability `text_dropout`, for
+  Batch: as `model.Model`, with ids i32[b,m] and mask bool[b,m] in place of
+  text. A prompt is emptied with probability `text_dropout`, for
   classifier-free guidance.
   """
 
@@ -89,17 +89,18 @@ class TextToVideo:
     del batch["text"]
     shape = (batch_size, self.model.config.transformer.text_len)
     return batch | {
-        "tokens": jax.ShapeDtypeStruct(shape, jnp.int32),
-        "token_mask": jax.ShapeDtypeStruct(shape, jnp.bool_)}
+        "ids": jax.ShapeDtypeStruct(shape, jnp.int32),
+        "mask": jax.ShapeDtypeStruct(shape, jnp.bool_)}
 
   def loss(self, params, rng, batch):
     batch = dict(batch)
-    tokens, mask = batch.pop("tokens"), batch.pop("token_mask")
+    ids, mask = batch.pop("ids"), batch.pop("mask")
     drop_rng, rng = jax.random.split(rng)
     drop = jax.random.bernoulli(
-        drop_rng, self.text_dropout, (tokens.shape[0], 1))
-    first = jnp.arange(tokens.shape[1]) == 0
+        drop_rng, self.text_dropout, (ids.shape[0], 1))
+    first = jnp.arange(ids.shape[1]) == 0
     empty = jnp.where(first, tokenizer.END_ID, tokenizer.PAD_ID)
-    text = self.model.encode_text(
-        params, jnp.where(drop, empty, tokens), jnp.where(drop, first, mask))
-    return self.model.loss(params, rng, batch | {"text": text})
+    text = self.model.encode_text(params, {
+        "ids": jnp.where(drop, empty, ids),
+        "mask": jnp.where(drop, first, mask)})
+    return self.model.loss(params, rng, batch | text)
