@@ -1,11 +1,12 @@
-"""CLIP vision tower (arXiv 2103.00020) as Wan 2.1 reads it: ViT-H/14.
+"""CLIP vision towers (arXiv 2103.00020): ViT-H/14 of Wan 2.1, ViT-L of LLaVA.
 
 f32[b,h,w,3] -> patches -> linear, a class token in front, learned positions,
-layer norm -> pre-norm transformer. Wan reads the states before the last block,
-class token kept, with no norm behind.
+layer norm -> pre-norm transformer. Both models read the states before the last
+block, with no norm behind; Wan keeps the class token.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ class Config:
     patch: side of a patch in pixels.
     image_size: side of the image in pixels, a multiple of `patch`.
     epsilon: of the norms.
+    activation: of the feed-forward: "gelu", or "quick_gelu" as OpenAI's own.
     dtype: compute dtype.
     remat: see `layers.stack.repeat`.
   """
@@ -37,6 +39,7 @@ class Config:
   patch: int
   image_size: int
   epsilon: float = 1e-5
+  activation: str = "gelu"
   dtype: str = "float32"
   remat: str = "none"
 
@@ -53,23 +56,46 @@ class Config:
     return (self.image_size // self.patch) ** 2 + 1
 
 
-PRESETS = {"vit_h_14": Config(1280, 32, 16, 5120, 14, 224)}
+PRESETS = {
+    "vit_h_14": Config(1280, 32, 16, 5120, 14, 224),
+    "vit_l_14_336": Config(1024, 24, 16, 4096, 14, 336,
+                           activation="quick_gelu"),
+}
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
-def prepare(images: types.Array, size: int) -> types.Array:
+def prepare(images: types.Array, size: int,
+            crop: bool = False) -> types.Array:
   """f32[b,h,w,3] in [-1, 1] -> f32[b,size,size,3] in CLIP's normalisation.
 
-  The whole image is squeezed into the square, as Wan's own code does; the
-  Diffusers pipeline would cut the sides off. Source: Wan2.1 `modules/clip.py`.
+  Args:
+    images: of any size.
+    size: side of the tower's image.
+    crop: cut the middle out of the image, as CLIP's own processor does, and
+      HunyuanVideo with it. Otherwise the whole image is squeezed into the
+      square, as in Wan2.1 `modules/clip.py`.
   """
-  rows = _bicubic(images.shape[1], size)
-  columns = _bicubic(images.shape[2], size)
-  images = jnp.einsum("ph,bhwc,qw->bpqc", rows, images, columns)
+  if crop:
+    images = _middle(images, size)
+  else:
+    rows = _bicubic(images.shape[1], size)
+    columns = _bicubic(images.shape[2], size)
+    images = jnp.einsum("ph,bhwc,qw->bpqc", rows, images, columns)
   mean, deviation = np.float32(_MEAN), np.float32(_DEVIATION)
   return (images * 0.5 + 0.5 - mean) / deviation
+
+
+def _middle(images, size):
+  """The shorter side to `size`, antialiased, then the middle of the other."""
+  height, width = images.shape[1:3]
+  short = min(height, width)
+  height, width = size * height // short, size * width // short
+  images = jax.image.resize(
+      images, (len(images), height, width, 3), "cubic")  # b h w 3
+  top, left = (height - size) // 2, (width - size) // 2
+  return images[:, top:top + size, left:left + size]
 
 
 def _bicubic(old: int, new: int) -> np.ndarray:
@@ -119,27 +145,40 @@ class Tower(nn.Module):
 
 
 class Block(nn.Module):
-  """Pre-norm self-attention and MLP; hands on what it was given, too."""
+  """Pre-norm self-attention and MLP; hands on what it was given, too.
 
-  config: Config
+  The config is a tower's, of images or of text: see `Config`.
+  """
+
+  config: Any
 
   @nn.compact
   def __call__(
-      self, carry: tuple[types.Array, types.Array]
+      self, carry: tuple[types.Array, types.Array],
+      mask: types.Array | None = None
   ) -> tuple[types.Array, types.Array]:
-    """(x [b,l,d], anything) -> (new x [b,l,d], x)."""
+    """(x [b,l,d], anything), mask bool[l,l] -> (new x [b,l,d], x)."""
     c = self.config
     before, _ = carry
     y = norm.LayerNorm(c.epsilon, name="attention_norm")(before)
     q, k, v = (
         rearrange(nn.Dense(c.width, dtype=c.dtype, name=name)(y),
                   "b l (n k) -> b l n k", n=c.heads) for name in "qkv")
-    y = rearrange(attention.attend(q, k, v), "b l n k -> b l (n k)")
+    y = rearrange(attention.attend(q, k, v, mask), "b l n k -> b l (n k)")
     x = before + nn.Dense(c.width, dtype=c.dtype, name="o")(y)
     y = norm.LayerNorm(c.epsilon, name="ffn_norm")(x)
     y = nn.Dense(c.mlp_width, dtype=c.dtype, name="ffn_in")(y)  # b l mlp
-    y = jax.nn.gelu(y, approximate=False)
+    y = _activate(c.activation, y)
     return x + nn.Dense(c.width, dtype=c.dtype, name="ffn_out")(y), before
+
+
+def _activate(name, x):
+  if name == "gelu":
+    return jax.nn.gelu(x, approximate=False)
+  if name == "quick_gelu":
+    return x * jax.nn.sigmoid(1.702 * x)
+  raise errors.ConfigError(
+      f"activation is {name!r}; it can be gelu, quick_gelu.")
 
 
 def names(patch: int) -> list[weights.Rule | weights.Ignore]:
@@ -152,35 +191,37 @@ def names(patch: int) -> list[weights.Rule | weights.Ignore]:
     Rules that write the Hub's names and also read them without their prefix.
   """
   # Newer transformers save without the prefix.
-  bare = [dataclasses.replace(rule, spare=True) for rule in _rules("", patch)]
-  return [*_rules("vision_model.", patch), *bare, weights.Ignore(
+  bare = [dataclasses.replace(rule, spare=True)
+          for rule in rules("", "", patch)]
+  return [*rules("vision_model.", "", patch), *bare, weights.Ignore(
       r"(vision_model\.)?embeddings\.position_ids", "it counts from 0")]
 
 
-def _rules(prefix: str, patch: int) -> list[weights.Rule]:
-  layer = f"{prefix}encoder.layers.{{i}}"
-  rules = [
+def rules(prefix: str, path: str, patch: int) -> list[weights.Rule]:
+  """One form of the names: prefixes of the released and of our names."""
+  return [
       weights.Rule(f"{prefix}embeddings.patch_embedding.weight",
-                   "patch/kernel", weights.patch(patch, patch)),
-      weights.Rule(f"{prefix}embeddings.class_embedding", "class"),
-      weights.Rule(
-          f"{prefix}embeddings.position_embedding.weight", "positions"),
+                   f"{path}patch/kernel", weights.patch(patch, patch)),
+      weights.Rule(f"{prefix}embeddings.class_embedding", f"{path}class"),
+      weights.Rule(f"{prefix}embeddings.position_embedding.weight",
+                   f"{path}positions"),
+      # Spelt so in the files.
+      *weights.norm(f"{prefix}pre_layrnorm", f"{path}norm_in"),
+      *weights.norm(f"{prefix}post_layernorm", f"{path}norm"),
+      *block_rules(f"{prefix}encoder.layers.{{i}}", f"{path}blocks"),
   ]
-  for theirs, ours in (
-      (f"{prefix}pre_layrnorm", "norm_in"),  # spelt so in the files
-      (f"{layer}.layer_norm1", "blocks/attention_norm"),
-      (f"{layer}.layer_norm2", "blocks/ffn_norm"),
-      (f"{prefix}post_layernorm", "norm"),
-  ):
-    rules += weights.norm(theirs, ours)
-  for theirs, ours in (
-      (f"{layer}.self_attn.{{p:q|k|v}}_proj", "blocks/{p}"),
-      (f"{layer}.self_attn.out_proj", "blocks/o"),
-      (f"{layer}.mlp.fc1", "blocks/ffn_in"),
-      (f"{layer}.mlp.fc2", "blocks/ffn_out"),
-  ):
-    rules += weights.dense(theirs, ours)
-  return rules
+
+
+def block_rules(theirs: str, ours: str) -> list[weights.Rule]:
+  """Names of the blocks, which the text tower's are, too."""
+  return [
+      *weights.norm(f"{theirs}.layer_norm1", f"{ours}/attention_norm"),
+      *weights.norm(f"{theirs}.layer_norm2", f"{ours}/ffn_norm"),
+      *weights.dense(f"{theirs}.self_attn.{{p:q|k|v}}_proj", f"{ours}/{{p}}"),
+      *weights.dense(f"{theirs}.self_attn.out_proj", f"{ours}/o"),
+      *weights.dense(f"{theirs}.mlp.fc1", f"{ours}/ffn_in"),
+      *weights.dense(f"{theirs}.mlp.fc2", f"{ours}/ffn_out"),
+  ]
 
 
 NAMES = names(14)
