@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -60,12 +60,8 @@ class Dreamer:
         for prompts in (instructions, [self.negative] * len(frames)))
     generate = _generator(self.model, self.steps, self.guidance)
     rows = (np.asarray(seeds), frames, text, empty)
-    videos = []
-    for start in range(0, len(frames), self.batch_size):
-      part = jax.tree.map(
-          lambda x: pad(x[start:start + self.batch_size], self.batch_size),
-          rows)
-      videos.append(np.asarray(generate(self.params, *part, clip)))
+    videos = [np.asarray(generate(self.params, *part, clip))
+              for part in _parts(rows, len(frames), self.batch_size)]
     return np.concatenate(videos)[:len(frames)]
 
 
@@ -111,14 +107,19 @@ def encode_prompts(model: interfaces.WorldModel, params: interfaces.Params,
   tokens = model.tokenize(tokenizer, [prompts[row] for row in rows])
   shown = frames[rows] if sees else None
   encode, chunk = _text_encoder(model), 8 if sees else 64
-  found = []
-  for start in range(0, len(rows), chunk):
-    part = jax.tree.map(
-        lambda x: pad(x[start:start + chunk], chunk), (tokens, shown))
-    found.append(jax.tree.map(np.asarray, encode(params, *part)))
+  found = [jax.tree.map(np.asarray, encode(params, *part))
+           for part in _parts((tokens, shown), len(rows), chunk)]
   place = {prompts[row]: i for i, row in enumerate(rows)}
   order = rows if sees else [place[prompt] for prompt in prompts]
   return jax.tree.map(lambda *parts: np.concatenate(parts)[order], *found)
+
+
+def _parts(rows: Any, count: int, size: int) -> Iterator[Any]:
+  """A tree of `count` rows in padded parts of `size`."""
+  for start in range(0, count, size):
+    cut = slice(start, start + size)
+    yield jax.tree.map(functools.partial(
+        lambda cut, x: pad(x[cut], size), cut), rows)
 
 
 def pad(rows: Any, size: int) -> Any:
