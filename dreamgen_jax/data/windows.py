@@ -15,7 +15,7 @@ import numpy as np
 
 from dreamgen_jax import errors, registry, types
 from dreamgen_jax.data import dataset as dataset_lib
-from dreamgen_jax.data import images
+from dreamgen_jax.data import images, views
 
 
 class Episodes(Protocol):
@@ -127,24 +127,24 @@ class _Windows:
 class Clips(_Windows):
   """Videos for a world model: {"video" u8[f,h,w,3], "instruction", "id"}."""
 
-  def __init__(self, episodes: Episodes, *, camera: str, num_frames: int,
-               video_hz: float | None = None, stride: int = 1,
-               size: tuple[int, int] | None = None):
+  def __init__(self, episodes: Episodes, *, camera: str | Sequence[str],
+               num_frames: int, video_hz: float | None = None,
+               stride: int = 1, size: tuple[int, int] | None = None):
     """Clips of `num_frames` frames, shown at `video_hz`.
 
     Args:
       episodes: where from; episodes that are too short are left out.
-      camera: which camera.
+      camera: which camera, or several: see `views.View`.
       num_frames: frames of a clip.
       video_hz: rate of a clip; None keeps the dataset's.
       stride: frames of the dataset from one clip's start to the next one's.
-      size: (h, w) to resize to; None keeps the dataset's.
+      size: (h, w) of the picture; None keeps each camera's.
 
     Raises:
       DataError: no episode is long enough.
     """
     super().__init__(episodes, size)
-    self.camera = camera
+    self.view = views.View.of(camera)
     step = episodes.clock.video_hz / (video_hz or episodes.clock.video_hz)
     self.offsets = np.floor(
         np.arange(num_frames) * step + 0.5 + 1e-6).astype(np.int64)
@@ -155,10 +155,10 @@ class Clips(_Windows):
   def __getitem__(self, i: int) -> dict[str, Any]:
     number, start = self.table[i].tolist()
     episode = self.episodes.episode(
-        number, [self.camera], start + self.offsets)
+        number, self.view.named, start + self.offsets)
     return {
-        "video": self._pixels(episode.video[self.camera]),  # f h w 3
-        "instruction": episode.instruction,
+        "video": self.view.compose(episode.video, self.size),  # f h w 3
+        "instruction": self.view.prompt(episode.instruction),
         "id": episode.id,
     }
 
@@ -214,7 +214,7 @@ class Pairs(_Windows):
     last = self.episodes.index["frames"][number] - 1
     pair = [start, min(start + self.gap_frames, last)]
     episode = self.episodes.episode(number, self.cameras, pair)
-    views = np.stack([
+    pictures = np.stack([
         self._pixels(episode.video[camera]) for camera in self.cameras
     ], axis=1)  # 2 v h w 3
     keys = self.episodes.embodiment.action
@@ -222,7 +222,7 @@ class Pairs(_Windows):
     action, mask = chunk(episode.action, keys, step, self.horizon,
                          self.normalizer)
     return {
-        "images": views,
+        "images": pictures,
         "action": action,
         "mask": mask,
         "embodiment": np.int32(_row(self.episodes.embodiment, episode)),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dreamgen_jax import metrics, types
-from dreamgen_jax.data import images, rlds
+from dreamgen_jax.data import rlds, views
 from dreamgen_jax.stages import world_model
 
 
@@ -22,24 +22,25 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   dreamer = world_model.make_dreamer(loaded, config)
   prompts = rlds.Dataset(inputs["prompts"] / "data")
   sampler = world_model.sampler(loaded, config)
-  c = loaded.model.config
+  c, view = loaded.model.config, views.View.of(config.camera)
   clock = types.Clock(c.video_hz, prompts.clock.control_hz)
   index = {name: i for i, name in enumerate(prompts.ids)}
   progress = metrics.Progress(folder.name, len(index), "dream")
 
   def make_many(ids):
     for begin in range(0, len(ids), config.batch_size):
-      part = [prompts.episode(index[name], [config.camera], [0])
+      part = [prompts.episode(index[name], view.named, [0])
               for name in ids[begin:begin + config.batch_size]]
-      frames = images.resize(np.concatenate(
-          [prompt.video[config.camera] for prompt in part]), c.height, c.width)
+      frames = np.concatenate([
+          view.compose(prompt.video, (c.height, c.width))
+          for prompt in part])
       videos = dreamer.dream(
-          frames, [prompt.instruction for prompt in part],
+          frames, [view.prompt(prompt.instruction) for prompt in part],
           [prompt.origin.seed for prompt in part])
       progress.advance(len(part))
       for prompt, video in zip(part, videos, strict=True):
         yield dataclasses.replace(
-            prompt, video={config.camera: video}, clock=clock, state=None,
+            prompt, video=view.split(video), clock=clock, state=None,
             action=None, success=None, origin=types.Origin(
                 kind="dream", dataset=prompts.digest[:16],
                 source_id=prompt.id, world_model=loaded.source,
@@ -48,7 +49,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
 
   dreams = rlds.write(
       folder / "data", folder.name, prompts.ids, prompts.embodiment,
-      cameras=[config.camera], num_shards=min(config.shards, len(index)),
+      cameras=list(view.named), num_shards=min(config.shards, len(index)),
       digest=f"{loaded.source} {loaded.adapter} {sampler} {prompts.digest}",
       make_many=make_many)
   return {"dreams": len(dreams), "digest": dreams.digest}

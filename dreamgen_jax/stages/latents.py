@@ -6,26 +6,31 @@ outputs lie beside the stage that uses them, as plain memory-mapped arrays.
 
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from dreamgen_jax import dreamer, interfaces, metrics
-from dreamgen_jax.data import rlds, windows
+from dreamgen_jax.data import rlds, views, windows
 from dreamgen_jax.stages import artefact
 
 
 def clips(path: pathlib.Path, model: interfaces.WorldModel,
-          camera: str) -> windows.Clips:
-  """The clips of a dataset in the shape and at the rate the model takes."""
-  c = model.config
-  episodes = windows.Memory(rlds.Dataset(path), [camera], (c.height, c.width))
+          camera: str | Sequence[str]) -> windows.Clips:
+  """The clips of a dataset in the shape and at the rate the model takes.
+
+  `camera` may be several, which share the picture: see `data.views`.
+  """
+  c, view = model.config, views.View.of(camera)
+  episodes = windows.Memory(
+      rlds.Dataset(path), view.named, view.size(c.height, c.width))
   # Clips overlap by half in time, whatever the rate of the recording.
   stride = round(c.frames // 2 * episodes.clock.video_hz / c.video_hz)
   return windows.Clips(
-      episodes, camera=camera, num_frames=c.frames, video_hz=c.video_hz,
-      stride=max(stride, 1))
+      episodes, camera=camera, num_frames=c.frames,
+      size=(c.height, c.width), video_hz=c.video_hz, stride=max(stride, 1))
 
 
 def encode(source: windows.Clips, model: interfaces.WorldModel,

@@ -30,7 +30,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       name: windows.Clips(
           windows.Memory(rlds.Dataset(path / "data"), [config.camera],
                          (c.height, c.width)),
-          camera=config.camera, num_frames=c.frames, video_hz=c.video_hz)
+          camera=config.camera, num_frames=c.frames, size=(c.height, c.width),
+          video_hz=c.video_hz)
       for name, path in inputs.items()
   }
   batches = loader.loader(
