@@ -15,20 +15,26 @@ def table(positions: np.ndarray, dim: int,
 
 
 def grid(shape: Sequence[int], dims: Sequence[int],
-         theta: float = 10_000.0) -> tuple[jax.Array, jax.Array]:
+         theta: float | Sequence[float] = 10_000.0,
+         positions: Sequence[np.ndarray] | None = None
+         ) -> tuple[jax.Array, jax.Array]:
   """Cosines and sines for a grid of tokens, row-major; each axis has its dims.
 
   Args:
     shape: tokens along each axis, e.g. (t, h, w).
     dims: how many of the head's dims turn with each axis; all even.
-    theta: base of the frequencies.
+    theta: base of the frequencies, or one for each axis.
+    positions: of the tokens along each axis; None counts them from 0.
 
   Returns:
     (cos, sin), each f32[l, k / 2] with l = prod(shape), k = sum(dims).
   """
+  if positions is None:
+    positions = [np.arange(size) for size in shape]
+  bases = np.broadcast_to(theta, len(dims))
   # The angles are exact (float64, on the host); only axes become constants.
-  angles = [table(np.arange(size), dim, theta)
-            for size, dim in zip(shape, dims, strict=True)]
+  angles = [table(places, dim, base)
+            for places, dim, base in zip(positions, dims, bases, strict=True)]
 
   def spread(of):
     parts = []

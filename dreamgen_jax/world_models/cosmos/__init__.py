@@ -1,0 +1,6 @@
+"""Cosmos-Predict2 Video2World, also as fine-tuned by GR00T-Dreams."""
+
+from dreamgen_jax.world_models.cosmos.model import Config, Model
+from dreamgen_jax.world_models.cosmos.presets import PRESETS, RULES
+
+__all__ = ["PRESETS", "RULES", "Config", "Model"]

@@ -1,0 +1,289 @@
+"""Cosmos-Predict2 Video2World behind the world model contract.
+
+Source: the released cosmos-predict2 code. The first latent frame (or two) is
+given: it stands in place of the noise, a mask channel says so, its tokens go
+by a time of almost 0, and what the network says of it is not used. The
+autoencoder is Wan 2.1's, and since that is causal, the latent of the frame
+alone is what the release cuts from a clip padded after it (by repeating the
+last frame, as the release does for videos, or with black).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import tokenizers
+
+from dreamgen_jax import errors, interfaces, types
+from dreamgen_jax.diffusion import edm, guide, process
+from dreamgen_jax.encoders import t5
+from dreamgen_jax.encoders import tokenizer as tokenizer_lib
+from dreamgen_jax.world_models.cosmos import dit
+from dreamgen_jax.world_models.wan import vae
+
+SOLVERS = ("adams_bashforth", "euler")
+GIVEN_TAU = 1e-4 / (1 + 1e-4)  # of frames that are given, as trained
+MASKS = 2  # channels beside the latent's: what is given, what is padding
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Sizes of the parts, the clip, and the noise.
+
+  Attributes:
+    transformer, vae, text: the parts.
+    frames, height, width, video_hz: the clip; frames = 4 n + 1.
+    given: fewest and most latent frames that are given in training; how many
+      is drawn for each clip. A dream is given one, its first frame's.
+    frame_dropout: probability that they are given as zeros, in training.
+    loss_scale: factor of the loss.
+    sigmas: least and greatest noise level of the sampler.
+    solver: "adams_bashforth" (NVIDIA's: steps + 1 network calls) or "euler"
+      (diffusers': steps - 1 calls, and the least noise stays in).
+    steps, guidance: sampler defaults; with guidance g, the result is
+      cond + g (cond - uncond), so that 0 is none.
+  """
+
+  transformer: dit.Config
+  vae: vae.VaeConfig
+  text: t5.Config
+  frames: int
+  height: int
+  width: int
+  video_hz: float
+  given: tuple[int, int] = (1, 2)
+  frame_dropout: float = 0.2
+  loss_scale: float = 10.0
+  sigmas: tuple[float, float] = (0.002, 80.0)
+  solver: str = "adams_bashforth"
+  steps: int = 35
+  guidance: float = 7.0
+
+  text_sees_frame = False
+
+  def __post_init__(self):
+    if self.solver not in SOLVERS:
+      raise errors.ConfigError(
+          f"solver is {self.solver!r}; have: {', '.join(SOLVERS)}.")
+    least, most = self.given
+    if not 1 <= least <= most < self.latent_shape[0]:
+      raise errors.ConfigError(
+          f"given is {self.given}; it must rise from 1 or more to fewer than "
+          f"the clip's {self.latent_shape[0]} latent frames.")
+    wanted = self.vae.z_dim + MASKS
+    if self.transformer.in_channels != wanted:
+      raise errors.ConfigError(
+          f"The transformer's in_channels is {self.transformer.in_channels}; "
+          f"latent and masks have {wanted} channels.")
+
+  @property
+  def latent_shape(self) -> tuple[int, int, int, int]:
+    """(t, h, w, c) of one clip's latent."""
+    return vae.latent_shape(self.vae, self.frames, self.height, self.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """Implements interfaces.WorldModel; params: transformer, vae, text.
+
+  Batch: latent f32[b,t,h,w,c]; condition f32[b,1,h,w,c], the first frame's;
+  text f32[b,m,d].
+  """
+
+  config: Config
+
+  def init(self, rng: types.Array) -> interfaces.Params:
+    c = self.config
+    keys = jax.random.split(rng, 3)
+    batch = {name: jnp.zeros(leaf.shape, leaf.dtype)
+             for name, leaf in self.example(1).items()}
+    noisy, time = _tell(batch["latent"], jnp.zeros((1,)), batch["latent"],
+                        _known(c.latent_shape[0], jnp.ones((1,))))
+    ids = jnp.zeros((1, c.transformer.text_len), jnp.int32)
+    return {
+        "transformer": dit.Transformer(c.transformer).init(
+            keys[0], noisy, time, batch["text"])["params"],
+        "vae": vae.init(c.vae, keys[1]),
+        "text": t5.Encoder(c.text).init(
+            keys[2], ids, ids.astype(bool))["params"],
+    }
+
+  def example(self, batch_size: int) -> interfaces.Batch:
+    c = self.config
+    t, h, w, channels = c.latent_shape
+    shapes = {
+        "latent": (t, h, w, channels),
+        "condition": (1, h, w, channels),
+        "text": (c.transformer.text_len, c.transformer.text_dim),
+    }
+    return {name: jax.ShapeDtypeStruct((batch_size, *shape), jnp.float32)
+            for name, shape in shapes.items()}
+
+  # --- encoders --------------------------------------------------------------
+
+  def tokenize(self, tokenizer: tokenizers.Tokenizer,
+               prompts: Sequence[str]) -> interfaces.Batch:
+    """Prompts -> ids i32[b,m] and mask bool[b,m], on the host."""
+    ids, mask = tokenizer_lib.encode(
+        tokenizer, prompts, self.config.transformer.text_len)
+    return {"ids": ids, "mask": mask}
+
+  def encode_video(self, params: interfaces.Params,
+                   video: types.Array) -> types.Array:
+    """u8[b,f,h,w,3] -> normalised latent f32[b,t,h,w,c] (the mean)."""
+    c = self.config.vae
+    unit = video.astype(jnp.float32) / 127.5 - 1
+    moments = vae.encode(c, params["vae"], unit)
+    return vae.normalise(c, vae.mode(moments)).astype(jnp.float32)
+
+  def encode_frame(self, params: interfaces.Params,
+                   frame: types.Array) -> interfaces.Batch:
+    """First frame u8[b,h,w,3] -> condition f32[b,1,h,w,c]."""
+    return {"condition": self.encode_video(params, frame[:, None])}
+
+  def encode_text(self, params: interfaces.Params, tokens: interfaces.Batch,
+                  frame: types.Array | None = None) -> interfaces.Batch:
+    """`tokenize`'s leaves -> text f32[b,m,d], zero past each prompt's end."""
+    del frame  # the prompt is read alone
+    states = t5.Encoder(self.config.text).apply(
+        {"params": params["text"]}, tokens["ids"], tokens["mask"])
+    states = t5.zero_padding(states, tokens["mask"])
+    return {"text": states.astype(jnp.float32)}
+
+  # --- training --------------------------------------------------------------
+
+  def loss(self, params: interfaces.Params, rng: types.Array,
+           batch: interfaces.Batch
+           ) -> tuple[types.Array, dict[str, types.Array]]:
+    """Squared error of the velocity, noise - data, over frames not given.
+
+    EDM's weighted error of the data, ((1 + sigma) / sigma)^2 (data - x0)^2, is
+    just that, since data - x0 is tau = sigma / (1 + sigma) times the
+    velocity's error. The mean counts given frames as zeros, as the release
+    does; "velocity_error" leaves them out.
+    """
+    c = self.config
+    sigma_rng, noise_rng, given_rng, drop_rng = jax.random.split(rng, 4)
+    latent = batch["latent"]
+    size, frames = latent.shape[:2]
+    sigma = edm.sample_sigma(sigma_rng, size, frames ** 0.5)
+    tau = edm.tau(sigma)
+    noise = jax.random.normal(noise_rng, latent.shape, latent.dtype)
+    noisy = process.corrupt(latent, noise, tau)
+
+    count = jax.random.randint(given_rng, (size,), c.given[0], c.given[1] + 1)
+    dropped = jax.random.bernoulli(drop_rng, c.frame_dropout, (size,))
+    first = batch["condition"]
+    clean = jnp.concatenate([first, latent[:, first.shape[1]:]], axis=1)
+    clean = clean * ~dropped[:, None, None, None, None]
+    known = _known(frames, count)
+
+    velocity = self.velocity(params, noisy, tau, clean, known, batch["text"])
+    error = (velocity - process.velocity(latent, noise)) ** 2
+    error = jnp.where(known, 0.0, error)
+    share = 1 - jnp.mean(known)
+    return c.loss_scale * jnp.mean(error), {
+        "velocity_error": jnp.mean(error) / share}
+
+  def velocity(self, params: interfaces.Params, noisy: types.Array,
+               tau: types.Array, clean: types.Array, known: types.Array,
+               text: types.Array) -> types.Array:
+    """The network's velocity f32[b,t,h,w,c] at tau f32[b].
+
+    `clean` f32[b,t,h,w,c] is read where `known` bool[b,t,1,1,1] is True.
+    """
+    noisy, time = _tell(noisy, tau, clean, known)
+    return dit.Transformer(self.config.transformer).apply(
+        {"params": params["transformer"]}, noisy, time, text)
+
+  # --- dreaming --------------------------------------------------------------
+
+  def generate(self, params: interfaces.Params, rng: types.Array,
+               frame: types.Array, text: interfaces.Batch,
+               empty_text: interfaces.Batch, *, steps: int | None = None,
+               guidance: float | None = None) -> types.Array:
+    """Dreams a clip from its first frame.
+
+    Args:
+      params: the model's parameters.
+      rng: one key per clip, key[b], so that a clip does not depend on the
+        batch that it is made in.
+      frame: u8[b,h,w,3].
+      text, empty_text: of the prompt and of the negative prompt.
+      steps, guidance: instead of the config's.
+
+    Returns:
+      u8[b,f,h,w,3].
+    """
+    noise = jax.vmap(
+        lambda key: jax.random.normal(key, self.config.latent_shape))(rng)
+    latent = self.generate_latent(
+        params, noise, self.encode_frame(params, frame), text, empty_text,
+        steps=steps, guidance=guidance)
+    return self.decode(params, latent)
+
+  def generate_latent(self, params, noise, given, text, empty_text, *,
+                      steps=None, guidance=None) -> types.Array:
+    """As `generate`, from unit noise and `encode_frame`'s leaves to the latent.
+
+    The condition may have more than one latent frame: the clip goes on there.
+    """
+    c = self.config
+    least, greatest = c.sigmas
+    count = given["condition"].shape[1]
+    rest = ((0, 0), (0, noise.shape[1] - count), (0, 0), (0, 0), (0, 0))
+    told = {
+        "clean": jnp.pad(given["condition"], rest),
+        "known": _known(noise.shape[1], jnp.full(len(noise), count)),
+    }
+
+    def velocity(noisy, tau, batch):
+      return self.velocity(
+          params, noisy, jnp.full(len(noisy), tau), batch["clean"],
+          batch["known"], batch["text"])
+
+    def denoise(x, sigma, batch):
+      data = edm.precondition(velocity)(x, sigma, batch)
+      return jnp.where(batch["known"], batch["clean"], data)
+
+    guided = guide.classifier_free(
+        denoise, c.guidance if guidance is None else guidance, base="cond")
+
+    def run(x, sigma):
+      return guided(x, sigma, (told | text,), (told | empty_text,))
+
+    steps, x = steps or c.steps, greatest * noise
+    if c.solver == "euler":
+      return edm.euler(run, x, edm.karras_sigmas(steps, least, greatest))
+    return edm.adams_bashforth(
+        run, x, edm.karras_sigmas(steps + 1, least, greatest))
+
+  def decode(self, params: interfaces.Params,
+             latent: types.Array) -> types.Array:
+    """Normalised latent f32[b,t,h,w,c] -> u8[b,f,h,w,3]."""
+    c = self.config.vae
+    video = vae.decode(c, params["vae"], vae.denormalise(c, latent))
+    return jnp.round((video + 1) * 127.5).astype(jnp.uint8)
+
+
+def _known(frames: int, count: types.Array) -> types.Array:
+  """Which of `frames` latent frames are given, the first count i32[b].
+
+  Returns bool[b,t,1,1,1].
+  """
+  known = jnp.arange(frames) < count[:, None]
+  return known[:, :, None, None, None]
+
+
+def _tell(noisy, tau, clean, known):
+  """What the transformer reads, in training and in dreaming alike.
+
+  Noise f32[b,t,h,w,c] at tau f32[b], with what is known put in its place ->
+  f32[b,t,h,w,c + MASKS] and a time for each latent frame, f32[b,t].
+  """
+  mask = jnp.broadcast_to(known, (*noisy.shape[:-1], 1)).astype(noisy.dtype)
+  padding = jnp.zeros_like(mask)  # every pixel of a clip is a picture's
+  latent = jnp.where(known, clean.astype(noisy.dtype), noisy)
+  time = jnp.where(known[:, :, 0, 0, 0], GIVEN_TAU, tau[:, None])
+  return jnp.concatenate([latent, mask, padding], axis=-1), time
