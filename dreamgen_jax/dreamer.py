@@ -98,14 +98,16 @@ def encode_prompts(model: interfaces.WorldModel, params: interfaces.Params,
     ConfigError: the model reads prompts with a frame, and there is none.
   """
   sees = model.config.text_sees_frame
-  if sees and frames is None:
+  if not sees:
+    frames = None
+  elif frames is None:
     raise errors.ConfigError(
         "This world model reads a prompt together with a frame; take the text "
         "encoder of another one for sentences alone.")
   rows = list(range(len(prompts))) if sees else [
       prompts.index(prompt) for prompt in sorted(set(prompts))]
   tokens = model.tokenize(tokenizer, [prompts[row] for row in rows])
-  shown = frames[rows] if sees else None
+  shown = None if frames is None else frames[rows]
   encode, chunk = _text_encoder(model), 8 if sees else 64
   found = [jax.tree.map(np.asarray, encode(params, *part))
            for part in _parts((tokens, shown), len(rows), chunk)]

@@ -25,6 +25,9 @@ class Objective(Protocol):
 class Trainable(Objective, Protocol):
   """An objective that knows its parameters and its batches."""
 
+  def __hash__(self) -> int:
+    """Of the config: compiled programs are kept by it."""
+
   @property
   def config(self) -> Any:
     """The frozen dataclass of its sizes."""
@@ -56,6 +59,10 @@ class WorldModel(Trainable, Protocol):
   def encode_text(self, params: Params, tokens: Batch,
                   frame: types.Array | None = None) -> Batch:
     """`tokenize`'s leaves -> leaves whose names start with "text"."""
+
+  def error_at(self, params: Params, rng: types.Array, batch: Batch,
+               tau: types.Array) -> types.Array:
+    """Velocity error of each clip, f32[b], at the noise level tau f32[b]."""
 
   def generate(self, params: Params, rng: types.Array, frame: types.Array,
                text: Batch, empty_text: Batch, *, steps: int | None = None,

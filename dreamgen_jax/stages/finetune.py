@@ -1,7 +1,9 @@
-"""Stage 1: tunes a pretrained world model on demonstrations, with LoRA.
+"""Stage 1: tunes a pretrained world model on demonstrations.
 
-Reads demonstrations (RLDS) and a base model; writes `checkpoint` (adapters),
-and `examples.npz`: held-out clips beside what prior and tuned model dream.
+Reads demonstrations (RLDS) and a base model. Writes `checkpoint` (adapters, or
+whole transformers where config.lora is None), `samples/` (what is dreamed of
+held-out clips as training goes), and `examples.npz`: held-out clips beside
+what prior and tuned model dream of them.
 """
 
 import dataclasses
@@ -10,68 +12,78 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from dreamgen_jax import (
-    checkpoint,
-    dreamer,
-    errors,
-    interfaces,
-    lora,
-    metrics,
-    types,
-)
+from dreamgen_jax import checkpoint, errors, interfaces, lora, types
 from dreamgen_jax.data import loader
+from dreamgen_jax.stages import heldout as heldout_lib
 from dreamgen_jax.stages import latents, models, train, world_model
 
 _ADAPTERS = 1  # purpose of a random key
+Loss = tuple[types.Array, dict[str, types.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Adapted:
-  """A world model, one transformer of which runs with adapters.
+class Whole:
+  """One transformer of a world model, trained in all its parameters.
 
-  Parameters: {"base": the transformer's, "lora": the adapters, "empty": the
-  text leaves of the empty prompt, which replace a sample's own with
-  probability `text_dropout`, for classifier-free guidance}.
+  Parameters: {"base": the transformer's, "empty": the text leaves of the
+  empty prompt, which replace a sample's own with probability `text_dropout`,
+  for classifier-free guidance}.
   """
 
   model: interfaces.WorldModel
   expert: str
-  config: lora.Config
   text_dropout: float
 
   def loss(self, params: interfaces.Params, rng: types.Array,
-           batch: interfaces.Batch
-           ) -> tuple[types.Array, dict[str, types.Array]]:
-    """The model's own loss."""
+           batch: interfaces.Batch) -> Loss:
+    """The model's own loss, with some prompts emptied."""
     drop_rng, rng = jax.random.split(rng)
     drop = jax.random.bernoulli(
         drop_rng, self.text_dropout, (len(batch["latent"]),))
     text = {name: jnp.where(jnp.expand_dims(drop, range(1, batch[name].ndim)),
                             empty, batch[name])
             for name, empty in params["empty"].items()}
-    adapted = lora.adapted(
-        lambda base, rng, batch: self.model.loss(
-            {self.expert: base}, rng, batch), self.config)
-    return adapted(params["base"], params["lora"], rng, {**batch, **text})
+    return self._apply(self.model.loss, params, rng, {**batch, **text})
+
+  def error_at(self, params: interfaces.Params, rng: types.Array,
+               batch: interfaces.Batch, tau: types.Array) -> types.Array:
+    """As `interfaces.WorldModel.error_at`."""
+    return self._apply(self.model.error_at, params, rng, batch, tau)
+
+  def _apply(self, function, params, *inputs):
+    return function({self.expert: params["base"]}, *inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted(Whole):
+  """One transformer that runs with adapters, params["lora"], and is frozen."""
+
+  config: lora.Config
+
+  def _apply(self, function, params, *inputs):
+    run = lora.adapted(
+        lambda base, *inputs: function({self.expert: base}, *inputs),
+        self.config)
+    return run(params["base"], params["lora"], *inputs)
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
-  """Trains adapters, then measures future frames on held-out clips."""
+  """Trains, watching held-out clips; then measures their future frames."""
   base = world_model.load_base(config.model)
-  model = base.model
-  if model.config.text_sees_frame and config.text_dropout:
+  if base.model.config.text_sees_frame and config.text_dropout:
     raise errors.ConfigError(
         f"{config.model.name} reads prompts together with the frame, and "
         "needs no guidance: set config.finetune.text_dropout = 0.")
-  source = latents.clips(
-      inputs["demonstrations"] / "data", model, config.camera)
   encoded = latents.encode(
-      source, model, base.params, folder / "latents", config.batch_size,
+      latents.clips(inputs["demonstrations"] / "data", base.model,
+                    config.camera),
+      base.model, base.params, folder / "latents", config.batch_size,
       base.tokenizer)
-  states = {} if model.config.text_sees_frame else _text(
+  heldout = heldout_lib.read(
+      inputs["heldout"] / "data", base, config, folder / "heldout")
+  states = {} if base.model.config.text_sees_frame else world_model.text(
       base, ["", *encoded.captions])
 
   def with_text(sample):
@@ -80,56 +92,53 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   batches = loader.loader(
       [(encoded, 1.0)], config.train.batch_size, config.train.seed,
       then=with_text)
-  settings = lora.Config(**config.lora)
-  key = jax.random.key(config.train.seed)
-  adapters, start, seconds = {}, batches.get_state(), 0.0
-  for expert in model.config.experts:  # each has adapters and steps of its own
+  start, tuned, seconds = batches.get_state(), {}, 0.0
+  for expert in base.model.config.experts:  # each has steps of its own
     batches.set_state(start)
-    alone = len(model.config.experts) == 1
-    result = train.fit(
-        Adapted(model, expert, settings, config.text_dropout),
-        {"base": base.params[expert],
-         "lora": lora.init(jax.random.fold_in(key, _ADAPTERS),
-                           base.params[expert], settings),
-         "empty": states.get("", {})},
-        batches, config.train, folder if alone else folder / expert,
-        name=folder.name if alone else f"{folder.name} {expert}",
-        rules=models.rules("world_models", config.model))
-    adapters[expert] = result.params["lora"]
+    result = _fit(config, base, expert, states.get("", {}), batches, heldout,
+                  folder)
+    tuned[expert] = result.params["lora" if config.lora else "base"]
     seconds += result.seconds
   batches.close()
-  facts = {"model": config.model.to_dict(), "lora": dict(config.lora),
-           "source": base.source}
-  checkpoint.save(folder / "checkpoint", adapters, facts)
-  tuned = world_model.merge(base.params, adapters, settings)
-  return {"seconds": seconds} | _measure(
-      config, inputs["heldout"] / "data", base, tuned, folder)
+  settings = dict(config.lora) if config.lora else None
+  checkpoint.save(folder / "checkpoint", tuned, {
+      "model": config.model.to_dict(), "lora": settings,
+      "source": base.source})
+  return {"seconds": seconds} | heldout_lib.compare(
+      base, world_model.merge(base.params, tuned, settings), heldout,
+      config.sampler, folder / "examples.npz")
 
 
-def _text(base: world_model.Loaded, prompts: list[str]) -> dict[str, Any]:
-  """Each prompt -> its text leaves."""
-  leaves = dreamer.encode_prompts(
-      base.model, base.params, base.tokenizer, prompts)
-  return {prompt: {name: leaf[row] for name, leaf in leaves.items()}
-          for row, prompt in enumerate(prompts)}
+def _fit(config: Any, base: world_model.Loaded, expert: str,
+         empty: interfaces.Batch, batches: Any, heldout: heldout_lib.Heldout,
+         folder: pathlib.Path) -> train.Result:
+  """Trains one expert's adapters, or all of it."""
+  params = {"base": base.params[expert], "empty": empty}
+  settings = dict(config.lora) if config.lora else None
+  if settings:
+    adapters = lora.Config(**settings)
+    objective: Whole = Adapted(
+        base.model, expert, config.text_dropout, adapters)
+    params["lora"] = lora.init(
+        jax.random.fold_in(jax.random.key(config.train.seed), _ADAPTERS),
+        base.params[expert], adapters)
+  else:
+    objective = Whole(base.model, expert, config.text_dropout)
+  watch = heldout_lib.Watch(
+      objective, params, heldout,
+      heldout_lib.levels(base.model.config, expert))
 
+  def evaluate(params, step):
+    tuned = {expert: params["lora" if settings else "base"]}
+    heldout_lib.sample(
+        dataclasses.replace(base, params=world_model.merge(
+            base.params, tuned, settings)), heldout, config.sampler,
+        folder / "samples" / f"{expert}_{step:06d}.mp4")
+    return watch(params, step)
 
-def _measure(config: Any, path: pathlib.Path, base: world_model.Loaded,
-             tuned: interfaces.Params, folder: pathlib.Path
-             ) -> dict[str, float]:
-  """PSNR of the frames after the first: repeated, prior, tuned."""
-  source = latents.clips(path, base.model, config.camera)
-  rows = [source[i] for i in
-          np.linspace(0, len(source) - 1, config.evaluate_clips).astype(int)]
-  truth = np.stack([row["video"] for row in rows])  # n f h w 3
-  captions = [row["instruction"] for row in rows]
-  videos = {"repeat": np.repeat(truth[:, :1], truth.shape[1], axis=1)}
-  for name, params in (("prior", base.params), ("tuned", tuned)):
-    dreams = world_model.make_dreamer(
-        dataclasses.replace(base, params=params), config.sampler)
-    videos[name] = dreams.dream(truth[:, 0], captions, range(len(truth)))
-  np.savez_compressed(
-      folder / "examples.npz", truth=truth, captions=np.array(captions),
-      repeat=videos["repeat"], prior=videos["prior"], tuned=videos["tuned"])
-  return {f"psnr_{name}": metrics.psnr(video[:, 1:], truth[:, 1:])
-          for name, video in videos.items()}
+  alone = len(base.model.config.experts) == 1
+  return train.fit(
+      objective, params, batches,
+      config.train, folder if alone else folder / expert,
+      name=folder.name if alone else f"{folder.name} {expert}",
+      rules=models.rules("world_models", config.model), evaluate=evaluate)

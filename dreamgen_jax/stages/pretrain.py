@@ -54,7 +54,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         objective.loss(params, key, heldout)[1]["velocity_error"]
         for key in keys]))
 
-  def evaluate(params):
+  def evaluate(params, unused_step=0):
     return {"heldout_error": float(velocity_error(params))}
 
   result = train.fit(

@@ -46,7 +46,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     again = vae.decode(c.vae, params, vae.mode(moments))
     return vae.mode(moments), jnp.round((again + 1) * 127.5)
 
-  def evaluate(params):
+  def evaluate(params, unused_step=0):
     again = np.concatenate([
         np.asarray(reconstruct(params, heldout[i:i + 8])[1])
         for i in range(0, len(heldout), 8)])

@@ -20,7 +20,7 @@ from dreamgen_jax import checkpoint, errors, interfaces, optim, sharding
 from dreamgen_jax import ema as ema_lib
 from dreamgen_jax import metrics as metrics_lib
 
-Evaluate = Callable[[Any], dict[str, float]]
+Evaluate = Callable[[Any, int], dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,8 @@ def fit(
     folder: where checkpoints and history.jsonl live.
     name: printed in front of progress lines.
     rules: the model's sharding rules.
-    evaluate: full parameters -> named scalars, every config.eval_steps.
+    evaluate: (full parameters, step) -> named scalars, every
+      config.eval_steps.
 
   Raises:
     UserError: the loss is not finite; says between which steps.
@@ -140,7 +141,7 @@ def fit(
       if last or step % config.log_steps == 0:
         pending = (step, scalars)
       if evaluate and (last or step % config.eval_steps == 0):
-        history.append(step, evaluate(full(state)))
+        history.append(step, evaluate(full(state), step))
       if last or time.monotonic() - saved > config.checkpoint_seconds:
         if pending:
           read(pending)

@@ -55,7 +55,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       rlds.Dataset(inputs["heldout"] / "data"), config.cameras, size)
   truth = [heldout.episode(i) for i in range(len(heldout))]
 
-  def evaluate(params):
+  def evaluate(params, unused_step=0):
     labelled = list(annotator.load(
         facts, model, params, samples=1, weights="uniform", batch_size=64,
         digest="").label(truth))

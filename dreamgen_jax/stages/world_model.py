@@ -43,7 +43,7 @@ def load_tuned(folder: pathlib.Path) -> Loaded:
   Raises:
     CheckpointError: the base weights are not those that were tuned.
   """
-  adapters, meta = checkpoint.load(folder / "checkpoint")
+  tuned, meta = checkpoint.load(folder / "checkpoint")
   base = load_base(meta["model"])
   if base.source != meta["source"]:
     raise errors.CheckpointError(
@@ -51,16 +51,33 @@ def load_tuned(folder: pathlib.Path) -> Loaded:
         f"{meta['source']}, but {meta['model']['source']!r} now holds "
         f"{base.source}; run finetune again.")
   return dataclasses.replace(
-      base, params=merge(base.params, adapters, lora.Config(**meta["lora"])),
+      base, params=merge(base.params, tuned, meta["lora"]),
       adapter=artefact.digest(folder / "checkpoint")[:16])
 
 
-def merge(params: interfaces.Params, adapters: Mapping[str, Any],
-          config: lora.Config) -> interfaces.Params:
-  """The parameters with each expert's adapters in its transformer."""
+def merge(params: interfaces.Params, tuned: Mapping[str, Any],
+          settings: Mapping[str, Any] | None) -> interfaces.Params:
+  """The parameters with what was tuned of each expert.
+
+  Args:
+    params: of the base model.
+    tuned: expert -> adapters, or whole transformers.
+    settings: of the adapters (`lora.Config`); None for whole transformers.
+  """
+  if settings is None:
+    return dict(params) | dict(tuned)
+  config = lora.Config(**settings)
   return dict(params) | {
-      expert: lora.merge(params[expert], adapter, config)
-      for expert, adapter in adapters.items()}
+      expert: lora.merge(params[expert], adapters, config)
+      for expert, adapters in tuned.items()}
+
+
+def text(loaded: Loaded, prompts: list[str]) -> dict[str, Any]:
+  """Each prompt -> its text leaves."""
+  leaves = dreamer.encode_prompts(
+      loaded.model, loaded.params, loaded.tokenizer, prompts)
+  return {prompt: {name: leaf[row] for name, leaf in leaves.items()}
+          for row, prompt in enumerate(prompts)}
 
 
 def make_dreamer(loaded: Loaded, config: Any) -> dreamer.Dreamer:

@@ -76,7 +76,7 @@ def fit(folder, steps, total=None, points=None):
     return None
   result = train.fit(
       model, model.init(None), batches, settings, folder, name="t",
-      evaluate=lambda params: {"w0": float(params["w"]["kernel"][0, 0])})
+      evaluate=lambda params, step: {"w0": float(params["w"]["kernel"][0, 0])})
   batches.close()
   return result
 

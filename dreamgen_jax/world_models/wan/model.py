@@ -190,16 +190,25 @@ class Model:
     tau = process.sample_tau(tau_rng, len(latent), shift=c.train_shift)
     if c.boundary is not None:
       tau = self._expert_tau(params, tau_rng, tau)
-    noise = jax.random.normal(noise_rng, latent.shape, latent.dtype)
+    error = self.error_at(params, noise_rng, batch, tau)
+    weight = process.weight(tau, shift=c.train_shift) if c.weighted else 1.0
+    return jnp.mean(weight * error), {"velocity_error": jnp.mean(error)}
+
+  def error_at(self, params: interfaces.Params, rng: types.Array,
+               batch: interfaces.Batch, tau: types.Array) -> types.Array:
+    """Squared error of the velocity, f32[b], at tau f32[b].
+
+    Two experts take turns by tau[0], so all tau are in one's range.
+    """
+    latent = batch["latent"]
+    noise = jax.random.normal(rng, latent.shape, latent.dtype)
     noisy = process.corrupt(latent, noise, tau)
     velocity = self._choose(params, tau[0], lambda expert: self.velocity(
         params[expert], noisy, tau, batch))
     error = (velocity - process.velocity(latent, noise)) ** 2
-    if c.given == "replace":
+    if self.config.given == "replace":
       error = error[:, 1:]  # the first frame was never noisy
-    error = jnp.mean(error, axis=(1, 2, 3, 4))
-    weight = process.weight(tau, shift=c.train_shift) if c.weighted else 1.0
-    return jnp.mean(weight * error), {"velocity_error": jnp.mean(error)}
+    return jnp.mean(error, axis=(1, 2, 3, 4))
 
   def _expert_tau(self, params, rng, tau):
     """Times of one expert's range alone, f32[b]; `rng` picks the expert."""
