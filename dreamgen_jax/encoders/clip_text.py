@@ -92,4 +92,6 @@ NAMES = [
     *(dataclasses.replace(rule, spare=True) for rule in _rules("")),
     weights.Ignore(r"(text_model\.)?embeddings\.position_ids",
                    "it counts from 0"),
+    weights.Ignore(r"vision_model\..*|(text|visual)_projection\.weight|"
+                   r"logit_scale", "the whole CLIP's, which compares images"),
 ]

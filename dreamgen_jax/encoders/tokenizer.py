@@ -53,23 +53,39 @@ def encode(tokenizer: tokenizers.Tokenizer, prompts: Sequence[str],
   """
   ids = np.zeros((len(prompts), length), np.int32)
   mask = np.zeros((len(prompts), length), bool)
-  unknown = tokenizer.token_to_id(UNKNOWN)
   for row, prompt in enumerate(map(clean, prompts)):
-    found = tokenizer.encode(prompt)
-    if len(found.ids) > length:
+    found = encode_text(tokenizer, prompt)
+    if len(found) > length:
       raise errors.UserError(
-          f"The prompt {prompt!r} has {len(found.ids)} tokens; the model "
+          f"The prompt {prompt!r} has {len(found)} tokens; the model "
           f"takes {length}.")
-    if unknown in found.ids:
-      words = [prompt[start:end] for token, (start, end)
-               in zip(found.ids, found.offsets, strict=True)
-               if token == unknown]
-      raise errors.UserError(
-          f"The prompt {prompt!r} has words that this model never saw: "
-          f"{', '.join(words)}.")
-    ids[row, :len(found.ids)] = found.ids
-    mask[row, :len(found.ids)] = True
+    ids[row, :len(found)] = found
+    mask[row, :len(found)] = True
   return ids, mask
+
+
+def encode_text(tokenizer: tokenizers.Tokenizer, text: str,
+                special: bool = True) -> list[int]:
+  """Ids of a text as it stands.
+
+  Args:
+    tokenizer: of the file.
+    text: with special tokens, if any, written out.
+    special: add those that the file's post-processor adds.
+
+  Raises:
+    UserError: it has words that the tokenizer does not know.
+  """
+  found = tokenizer.encode(text, add_special_tokens=special)
+  unknown = tokenizer.token_to_id(UNKNOWN)
+  if unknown in found.ids:
+    words = [text[start:end] for token, (start, end)
+             in zip(found.ids, found.offsets, strict=True)
+             if token == unknown]
+    raise errors.UserError(
+        f"The prompt {text!r} has words that this model never saw: "
+        f"{', '.join(words)}.")
+  return found.ids
 
 
 def train(captions: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:

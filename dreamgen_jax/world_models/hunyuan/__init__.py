@@ -1,0 +1,6 @@
+"""HunyuanVideo, image to video (arXiv 2412.03603)."""
+
+from dreamgen_jax.world_models.hunyuan.model import Config, Model
+from dreamgen_jax.world_models.hunyuan.presets import PRESETS, RULES
+
+__all__ = ["PRESETS", "RULES", "Config", "Model"]
