@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -61,3 +63,38 @@ class Parameter:
     for row, layer in enumerate(layers):
       out[row] = self.source(layer)[index[1:]]
     return out
+
+
+def place(parameter: Parameter,
+          sharding: jax.sharding.Sharding) -> jax.Array:
+  """Fills this process's devices, each with no more than it holds.
+
+  Host memory holds one layer's piece at a time.
+  """
+  shape, dtype = parameter.shape, parameter.dtype
+  devices: dict[Any, list[Any]] = {}
+  for device, index in sharding.addressable_devices_indices_map(shape).items():
+    devices.setdefault(tuple(
+        axis.indices(size)[:2] for axis, size
+        in zip(index, shape, strict=True)), []).append(device)
+  filled = []
+  for ends, group in devices.items():
+    index = tuple(slice(*both) for both in ends)
+    if not parameter.stacked:
+      piece = parameter.read(index)
+      filled += [jax.device_put(piece, device) for device in group]
+      continue
+    held = tuple(stop - start for start, stop in ends)
+    buffers = [jnp.zeros(held, dtype, device=device) for device in group]
+    for row, layer in enumerate(range(*ends[0])):
+      piece = parameter.read((slice(layer, layer + 1), *index[1:]))[0]
+      buffers = [_set(buffer, jax.device_put(piece, device), row)
+                 for buffer, device in zip(buffers, group, strict=True)]
+      jax.block_until_ready(buffers)  # or pieces would queue up
+    filled += buffers
+  return jax.make_array_from_single_device_arrays(shape, sharding, filled)
+
+
+_set = jax.jit(
+    lambda buffer, piece, row: jax.lax.dynamic_update_index_in_dim(
+        buffer, piece, row, 0), donate_argnums=0)

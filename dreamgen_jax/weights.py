@@ -395,5 +395,5 @@ def _released(places: Sequence[tuple[Rule, Any, int | None]]) -> Any:
     return join(source)
   dtypes = [leaf.sources[layer][1].dtype if isinstance(leaf, lazy.Parameter)
             else leaf.dtype for _, leaf, layer in places]
-  return lazy.Array(join(stand_in).shape, np.result_type(*dtypes),
-              lambda: join(source))
+  dtype = dtypes[0] if len(set(dtypes)) == 1 else np.dtype(np.float32)
+  return lazy.Array(join(stand_in).shape, dtype, lambda: join(source))

@@ -3,7 +3,6 @@
 import io
 import os
 import pickle
-import struct
 import zipfile
 
 import ml_dtypes
@@ -11,71 +10,18 @@ import numpy as np
 import pytest
 
 from dreamgen_jax import errors, torch_file
-
-PROTO, STOP, EMPTY_DICT, MARK, TUPLE = b"\x80\x02", b".", b"}", b"(", b"t"
-SETITEMS, REDUCE, BINPERSID, EMPTY_TUPLE, BUILD = b"u", b"R", b"Q", b")", b"b"
-
-
-def _global(module, name):
-  return f"c{module}\n{name}\n".encode()
-
-
-def _text(text):
-  data = text.encode()
-  return b"X" + struct.pack("<I", len(data)) + data
-
-
-def _number(number):
-  return b"J" + struct.pack("<i", number)
-
-
-def _tuple(*items):
-  return MARK + b"".join(items) + TUPLE
-
-
-def _dict(items):
-  return EMPTY_DICT + MARK + b"".join(
-      _text(key) + value for key, value in items.items()) + SETITEMS
-
-
-def _ordered(items):
-  """As a module's state_dict: an OrderedDict with _metadata."""
-  empty = _global("collections", "OrderedDict") + EMPTY_TUPLE + REDUCE
-  return (empty + MARK + b"".join(_text(k) + v for k, v in items.items())
-          + SETITEMS + _dict({"_metadata": EMPTY_DICT}) + BUILD)
-
-
-def _tensor(kind, key, shape, strides, offset=0, size=99):
-  storage = _tuple(_text("storage"), _global("torch", f"{kind}Storage"),
-                   _text(key), _text("cpu"), _number(size)) + BINPERSID
-  hooks = _global("collections", "OrderedDict") + EMPTY_TUPLE + REDUCE
-  return _global("torch._utils", "_rebuild_tensor_v2") + _tuple(
-      storage, _number(offset), _tuple(*map(_number, shape)),
-      _tuple(*map(_number, strides)), b"\x89", hooks) + REDUCE
-
-
-def _write(path, body, storages=None, root="archive", packing=None):
-  with zipfile.ZipFile(path, "w", packing or zipfile.ZIP_STORED) as archive:
-    archive.writestr(f"{root}/data.pkl", PROTO + body + STOP)
-    archive.writestr(f"{root}/byteorder", "little")
-    for key, array in (storages or {}).items():
-      entry = zipfile.ZipInfo(f"{root}/data/{key}")
-      entry.extra = b"FB\x05\x00ZZZZZ"  # torch pads so, to align storages
-      entry.compress_type = packing or zipfile.ZIP_STORED
-      archive.writestr(entry, np.asarray(array).tobytes())
-    archive.writestr(f"{root}/version", "3\n")
-  return path
+from tests import torch_archive as pt
 
 
 def test_tensors_are_views_of_the_file(tmp_path):
   numbers = np.arange(12, dtype=np.float32)
   half = np.arange(4).astype(ml_dtypes.bfloat16)
-  path = _write(tmp_path / "a.pt", _ordered({
-      "a.weight": _tensor("Float", "0", (3, 2), (2, 1), 4),
-      "a.turned": _tensor("Float", "0", (2, 3), (1, 2), 4),
-      "b": _tensor("BFloat16", "1", (4,), (1,)),
-      "count": _tensor("Long", "2", (), ()),
-      "none": _tensor("Float", "0", (0, 3), (3, 1)),
+  path = pt.write(tmp_path / "a.pt", pt.ordered({
+      "a.weight": pt.tensor("Float", "0", (3, 2), (2, 1), 4),
+      "a.turned": pt.tensor("Float", "0", (2, 3), (1, 2), 4),
+      "b": pt.tensor("BFloat16", "1", (4,), (1,)),
+      "count": pt.tensor("Long", "2", (), ()),
+      "none": pt.tensor("Float", "0", (0, 3), (3, 1)),
   }), {"0": numbers, "1": half, "2": np.int64(7)})
   found = torch_file.read(path)
   assert list(found) == ["a.weight", "a.turned", "b", "count", "none"]
@@ -96,13 +42,14 @@ def test_tensors_are_views_of_the_file(tmp_path):
 
 
 def test_wrappers_parameters_and_other_values(tmp_path):
-  parameter = _global("torch._utils", "_rebuild_parameter") + _tuple(
-      _tensor("Float", "0", (2,), (1,)), b"\x88", EMPTY_DICT) + REDUCE
-  state = _global("_io", "BytesIO") + EMPTY_TUPLE + REDUCE
-  path = _write(tmp_path / "a.pt", _dict({
-      "step": _number(3), "module": _dict({
-          "net": _dict({"weight": parameter}), "net._extra_state": state,
-          "dtype": _global("torch", "bfloat16")})}), {"0": np.float32([1, 2])})
+  parameter = pt.named("torch._utils", "_rebuild_parameter") + pt.sequence(
+      pt.tensor("Float", "0", (2,), (1,)), b"\x88", pt.EMPTY_DICT) + pt.REDUCE
+  state = pt.named("_io", "BytesIO") + pt.EMPTY_TUPLE + pt.REDUCE
+  path = pt.write(tmp_path / "a.pt", pt.dictionary({
+      "step": pt.number(3), "module": pt.dictionary({
+          "net": pt.dictionary({"weight": parameter}),
+          "net._extra_state": state,
+          "dtype": pt.named("torch", "bfloat16")})}), {"0": np.float32([1, 2])})
   found = torch_file.read(path)
   assert list(found) == ["net.weight"]
   np.testing.assert_array_equal(found["net.weight"], [1, 2])
@@ -126,7 +73,7 @@ def test_a_program_in_the_pickle_is_refused_and_not_run(tmp_path):
       (np.zeros, 3, r"numpy\S+"),
   ]):
     body = pickle.dumps({"x": _Wicked(function, argument)}, 2)[2:-1]
-    path = _write(tmp_path / f"{number}.pt", body)
+    path = pt.write(tmp_path / f"{number}.pt", body)
     with pytest.raises(
         errors.CheckpointError, match=f"names '{name}'.*not run"):
       torch_file.read(path)
@@ -138,25 +85,27 @@ def test_a_program_in_the_pickle_is_refused_and_not_run(tmp_path):
 
 def test_symbols_cannot_be_made_into_code(tmp_path):
   """BUILD may set attributes of what is on the stack; only symbols are."""
-  body = _dict({"x": _global("torch", "FloatStorage") + _dict({
-      "__setstate__": _global("torch", "HalfStorage")}) + BUILD})
+  body = pt.dictionary({
+      "x": pt.named("torch", "FloatStorage") + pt.dictionary(
+          {"__setstate__": pt.named("torch", "HalfStorage")}) + pt.BUILD})
   with pytest.raises(errors.CheckpointError, match="no named tensors"):
-    torch_file.read(_write(tmp_path / "a.pt", body))
-  body = _global("collections", "OrderedDict") + _tuple(
-      b"N", _dict({"update": _number(1)})) + BUILD
+    torch_file.read(pt.write(tmp_path / "a.pt", body))
+  body = pt.named("collections", "OrderedDict") + pt.sequence(
+      b"N", pt.dictionary({"update": pt.number(1)})) + pt.BUILD
   with pytest.raises(errors.CheckpointError, match="damaged"):
-    torch_file.read(_write(tmp_path / "b.pt", body))
+    torch_file.read(pt.write(tmp_path / "b.pt", body))
 
 
 @pytest.mark.parametrize("tensor", [
-    _tensor("Float", "0", (5,), (1,)), _tensor("Float", "0", (2,), (4,)),
-    _tensor("Float", "0", (1,), (1,), 4), _tensor("Float", "1", (1,), (1,)),
-    _tensor("Float", "0", (2,), (-1,), 2), _tensor("Float", "0", (2, 1), (1,)),
-    _tensor("Float", "0", (-1,), (1,)), _tensor("Quantised", "0", (1,), (1,)),
-    _global("torch._utils", "_rebuild_tensor_v2") + EMPTY_TUPLE + REDUCE,
+    pt.tensor("Float", "0", (5,), (1,)), pt.tensor("Float", "0", (2,), (4,)),
+    pt.tensor("Float", "0", (1,), (1,), 4), pt.tensor("Float", "1", (1,), (1,)),
+    pt.tensor("Float", "0", (2,), (-1,), 2),
+    pt.tensor("Float", "0", (2, 1), (1,)), pt.tensor("Float", "0", (-1,), (1,)),
+    pt.tensor("Quantised", "0", (1,), (1,)),
+    pt.named("torch._utils", "_rebuild_tensor_v2") + pt.EMPTY_TUPLE + pt.REDUCE,
 ])
 def test_tensors_outside_their_storage_are_refused(tmp_path, tensor):
-  path = _write(tmp_path / "a.pt", _dict({"x": tensor}),
+  path = pt.write(tmp_path / "a.pt", pt.dictionary({"x": tensor}),
                 {"0": np.zeros(4, np.float32)})
   with pytest.raises(errors.CheckpointError, match="'x' cannot|Quantised"):
     torch_file.read(path)
@@ -173,18 +122,18 @@ def test_damaged_and_foreign_files(tmp_path):
       torch_file.read(path)
   with pytest.raises(errors.CheckpointError, match="No such file"):
     torch_file.read(tmp_path / "none.pt")
-  body = _dict({"x": _tensor("Float", "0", (4,), (1,))})
+  body = pt.dictionary({"x": pt.tensor("Float", "0", (4,), (1,))})
   whole = {"0": np.zeros(4, np.float32)}
   for options, what in (
       (dict(root="a/b"), "0 NAME/data.pkl"),
       (dict(packing=zipfile.ZIP_DEFLATED), "compressed")):
     with pytest.raises(errors.CheckpointError, match=what):
-      torch_file.read(_write(path, body, whole, **options))
+      torch_file.read(pt.write(path, body, whole, **options))
   for body, what in ((b"}(X", "pickle cannot be read"),
-                     (_dict({"x": _number(1)}), "no named tensors"),
-                     (_number(1), "no named tensors")):
+                     (pt.dictionary({"x": pt.number(1)}), "no named tensors"),
+                     (pt.number(1), "no named tensors")):
     with pytest.raises(errors.CheckpointError, match=what):
-      torch_file.read(_write(path, body))
+      torch_file.read(pt.write(path, body))
 
 
 def test_dicts_that_hold_each_other_end(tmp_path):
@@ -193,6 +142,6 @@ def test_dicts_that_hold_each_other_end(tmp_path):
     inner[key] = inner
     buffer = io.BytesIO()
     pickle.Pickler(buffer, 2).dump(inner)
-    path = _write(tmp_path / "a.pt", buffer.getvalue()[2:-1])
+    path = pt.write(tmp_path / "a.pt", buffer.getvalue()[2:-1])
     with pytest.raises(errors.CheckpointError, match="hold each other"):
       torch_file.read(path)

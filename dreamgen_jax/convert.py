@@ -1,0 +1,73 @@
+"""Writes a released checkpoint anew: other names, dtype, or layout.
+
+  python -m dreamgen_jax.convert --family=wan --preset=NAME --source=DIR
+      --output=DIR [--dialect=diffusers|original] [--dtype=bfloat16]
+      [--parts=transformer,vae] [--debug]
+
+Reads folders in the Diffusers layout and in the authors' own, safetensors and
+torch files (`--source` may be one .pt file, with --parts), and writes a folder
+in the Diffusers layout. Tensors go from file to file, one at a time.
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from dreamgen_jax import errors, options, registry
+
+HELP = {
+    "family": "package of the model, e.g. wan",
+    "preset": "its size, as the family's PRESETS name it",
+    "source": "the checkpoint's folder, or the file of one part",
+    "output": "folder to write; must not exist yet, or be empty",
+    "dialect": "tensor names: diffusers (default) or original",
+    "dtype": "of the files, e.g. bfloat16; default: as they are",
+    "parts": "which parts, by commas; default: all",
+}
+NEEDED = ("family", "preset", "source", "output")
+DTYPES = ("bfloat16", "float16", "float32")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """The program; returns the exit code, 2 after a user's mistake."""
+  argv = list(sys.argv if argv is None else argv)
+  return options.guard(lambda: _run(argv), debug="--debug" in argv)
+
+
+def _run(argv: list[str]) -> None:
+  given = flags.FlagValues()
+  for name, text in HELP.items():
+    flags.DEFINE_string(name, None, text, flag_values=given)
+  flags.DEFINE_boolean(
+      "debug", False, "show tracebacks of mistakes too", flag_values=given)
+  flags.DEFINE_boolean(
+      "help", False, "show this text", short_name="h", flag_values=given)
+  options.parse(given, argv)
+  if given.help:
+    print(__doc__.strip(), "", sep="\n")
+    for name in (*HELP, "debug"):
+      print(f"  --{name:9}{given[name].help}")
+    return
+  for name in NEEDED:
+    if not given[name].value:
+      raise errors.ConfigError(f"No --{name}: {HELP[name]}.")
+  if given.dtype and given.dtype not in DTYPES:
+    raise errors.ConfigError(
+        f"Unknown dtype {given.dtype!r}; have: {', '.join(DTYPES)}.")
+  module = registry.find("world_models", given.family)
+  if given.preset not in module.PRESETS:
+    raise errors.ConfigError(
+        f"{given.family} has no preset {given.preset!r}; have: "
+        f"{', '.join(module.PRESETS)}."
+        + registry.nearest(given.preset, list(module.PRESETS)))
+  size = module.convert(
+      given.source, pathlib.Path(given.output), module.PRESETS[given.preset],
+      given.parts and given.parts.split(","), given.dialect or "diffusers",
+      given.dtype)
+  print(f"Wrote {size / 1e9:.2f} GB to {given.output}.")
+
+
+if __name__ == "__main__":
+  sys.exit(main())
