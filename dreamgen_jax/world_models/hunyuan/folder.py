@@ -3,7 +3,7 @@
 import pathlib
 
 from dreamgen_jax import folder
-from dreamgen_jax.encoders import tokenizer as tokenizer_lib
+from dreamgen_jax.encoders import tokenizer_files
 from dreamgen_jax.world_models.hunyuan import model, presets, weights
 
 
@@ -18,7 +18,7 @@ def parts(config: model.Config) -> dict[str, folder.Part]:
 
 FAMILY = folder.Family(
     "HunyuanVideo", pathlib.Path(__file__).parent, model.Model, parts,
-    tokenizer_lib.load, {"llama": ("tokenizer", "text_encoder_i2v"),
+    tokenizer_files.load, {"llama": ("tokenizer", "text_encoder_i2v"),
                          "clip": ("tokenizer_2", "text_encoder_2")})
 load, locate, save, convert = (
     FAMILY.load, FAMILY.locate, FAMILY.save, FAMILY.convert)
