@@ -1,6 +1,13 @@
 """Cosmos-Predict2 Video2World, also as fine-tuned by GR00T-Dreams."""
 
+from dreamgen_jax.world_models.cosmos.folder import (
+    convert,
+    load,
+    locate,
+    save,
+)
 from dreamgen_jax.world_models.cosmos.model import Config, Model
 from dreamgen_jax.world_models.cosmos.presets import PRESETS, RULES
 
-__all__ = ["PRESETS", "RULES", "Config", "Model"]
+__all__ = ["PRESETS", "RULES", "Config", "Model", "convert", "load", "locate",
+           "save"]

@@ -1,8 +1,8 @@
-"""Wan 2.1 image to video (arXiv 2503.20314)."""
+"""Wan 2.1 and 2.2 (arXiv 2503.20314)."""
 
-from dreamgen_jax.world_models.wan.folder import load, locate, save
+from dreamgen_jax.world_models.wan.folder import convert, load, locate, save
 from dreamgen_jax.world_models.wan.model import Config, Model
 from dreamgen_jax.world_models.wan.presets import PRESETS, RULES
 
-__all__ = ["PRESETS", "RULES", "Config", "Model", "load", "locate",
+__all__ = ["PRESETS", "RULES", "Config", "Model", "convert", "load", "locate",
            "save"]
