@@ -13,7 +13,8 @@ AXES = ("data", "fsdp", "context", "tensor")
 P = jax.sharding.PartitionSpec
 
 # Which mesh axes an activation dimension is split over, by its letter.
-_LETTERS = {"b": ("data", "fsdp"), "l": "context", "n": "tensor"}
+_LETTERS = {"b": ("data", "fsdp"), "l": "context", "w": "context",
+            "n": "tensor"}
 
 
 def mesh(sizes: dict[str, int]) -> jax.sharding.Mesh:
