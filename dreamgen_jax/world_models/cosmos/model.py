@@ -60,6 +60,7 @@ class Config:
   steps: int = 35
   guidance: float = 7.0
 
+  experts = ("transformer",)
   text_sees_frame = False
 
   def __post_init__(self):
@@ -165,26 +166,40 @@ class Model:
     """
     c = self.config
     sigma_rng, noise_rng, given_rng, drop_rng = jax.random.split(rng, 4)
-    latent = batch["latent"]
-    size, frames = latent.shape[:2]
+    size, frames = batch["latent"].shape[:2]
     sigma = edm.sample_sigma(sigma_rng, size, frames ** 0.5)
-    tau = edm.tau(sigma)
-    noise = jax.random.normal(noise_rng, latent.shape, latent.dtype)
-    noisy = process.corrupt(latent, noise, tau)
-
     count = jax.random.randint(given_rng, (size,), c.given[0], c.given[1] + 1)
-    dropped = jax.random.bernoulli(drop_rng, c.frame_dropout, (size,))
-    first = batch["condition"]
-    clean = jnp.concatenate([first, latent[:, first.shape[1]:]], axis=1)
-    clean = clean * ~dropped[:, None, None, None, None]
-    known = _known(frames, count)
+    kept = jax.random.bernoulli(drop_rng, 1 - c.frame_dropout, (size,))
+    error = self._errors(
+        params, noise_rng, batch, edm.tau(sigma), count, kept)
+    return c.loss_scale * jnp.mean(error), {
+        "velocity_error": jnp.sum(error) / jnp.sum(frames - count)}
 
+  def error_at(self, params: interfaces.Params, rng: types.Array,
+               batch: interfaces.Batch, tau: types.Array) -> types.Array:
+    """Squared error of the velocity, f32[b], at tau f32[b].
+
+    As a dream goes: what is given is the condition, and nothing is dropped.
+    """
+    count = jnp.full(len(tau), batch["condition"].shape[1])
+    error = self._errors(params, rng, batch, tau, count, jnp.ones_like(count))
+    return jnp.sum(error, axis=1) / (error.shape[1] - count)
+
+  def _errors(self, params, rng, batch, tau, count, kept):
+    """Squared error of the velocity of each latent frame, f32[b,t].
+
+    It is 0 where a frame is given, as the first count i32[b] are; a clip that
+    is not `kept`, [b], is told zeros instead.
+    """
+    latent, first = batch["latent"], batch["condition"]
+    noise = jax.random.normal(rng, latent.shape, latent.dtype)
+    noisy = process.corrupt(latent, noise, tau)
+    known = _known(latent.shape[1], count)
+    clean = jnp.concatenate([first, latent[:, first.shape[1]:]], axis=1)
+    clean = clean * kept[:, None, None, None, None]
     velocity = self.velocity(params, noisy, tau, clean, known, batch["text"])
     error = (velocity - process.velocity(latent, noise)) ** 2
-    error = jnp.where(known, 0.0, error)
-    share = 1 - jnp.mean(known)
-    return c.loss_scale * jnp.mean(error), {
-        "velocity_error": jnp.mean(error) / share}
+    return jnp.mean(jnp.where(known, 0.0, error), axis=(2, 3, 4))
 
   def velocity(self, params: interfaces.Params, noisy: types.Array,
                tau: types.Array, clean: types.Array, known: types.Array,

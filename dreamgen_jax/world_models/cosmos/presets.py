@@ -4,7 +4,7 @@ from typing import Any
 
 from dreamgen_jax.encoders import t5
 from dreamgen_jax.world_models.cosmos import dit, model
-from dreamgen_jax.world_models.wan import vae
+from dreamgen_jax.world_models.wan import vae, vae_weights
 
 _PICTURES = {"480p": (432, 768), "720p": (704, 1280)}
 _FRAMES = {10: 61, 16: 93}  # by video rate
@@ -53,7 +53,7 @@ RULES = [
 
 def describe(config: model.Config) -> dict[str, dict[str, Any]]:
   """The config.json of each part, in the released files' words."""
-  t, v, e = config.transformer, config.vae, config.text
+  t, e = config.transformer, config.text
   return {
       "transformer": {
           "_class_name": "CosmosTransformer3DModel",
@@ -64,13 +64,7 @@ def describe(config: model.Config) -> dict[str, dict[str, Any]]:
           "num_layers": t.layers, "mlp_ratio": t.ffn / t.width,
           "text_embed_dim": t.text_dim, "adaln_lora_dim": t.rank,
           "rope_scale": list(t.stretch), "extra_pos_embed_type": None},
-      "vae": {
-          "_class_name": "AutoencoderKLWan", "base_dim": v.base_dim,
-          "z_dim": v.z_dim, "dim_mult": list(v.dim_mult),
-          "num_res_blocks": v.num_res_blocks,
-          "temperal_downsample": list(v.temporal_downsample),
-          "latents_mean": list(v.latents_mean),
-          "latents_std": list(v.latents_std)},
+      "vae": vae_weights.describe(config.vae),
       "text": {
           "architectures": ["T5EncoderModel"], "model_type": "t5",
           "vocab_size": e.vocabulary, "d_model": e.width, "d_kv": e.head_dim,
