@@ -1,0 +1,104 @@
+"""CogVideoX's schedule and samplers against diffusers', step by step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamgen_jax import errors
+from dreamgen_jax.diffusion import process, v_prediction
+
+
+def _toy(x, t):
+  return 0.5 * x + 0.1 * jnp.sin(3 * x) + 0.3 * jnp.cos(t / 1000)
+
+
+def _outputs(golden, name):
+  files = golden("schedulers")[1]
+  inputs, outputs = ({
+      key.removeprefix(f"{name}/"): value for key, value in files[part].items()}
+      for part in ("inputs", "outputs"))
+  return jnp.asarray(inputs["x_init"]), inputs.get("noise"), outputs
+
+
+def _walk(sampler, x):
+  """(steps that the network saw, every x after the first)."""
+  seen, times = [], []
+
+  def predict(x, t):
+    seen.append(np.asarray(x))
+    times.append(float(t))
+    return _toy(x, t)
+
+  with jax.disable_jit():
+    final = sampler(predict, x)
+  return times, np.stack([*seen[1:], np.asarray(final)])
+
+
+@pytest.mark.parametrize("name, snr_shift", [
+    ("cogvideox_ddim_5b", 1.0), ("cogvideox_ddim_2b", 3.0)])
+def test_ddim(golden, name, snr_shift):
+  x, _, outputs = _outputs(golden, name)
+  alphas = v_prediction.alphas(snr_shift=snr_shift)
+  np.testing.assert_allclose(alphas, outputs["alphas_cumprod"], atol=1e-6)
+  assert alphas[-1] == 0
+  times, walk = _walk(
+      lambda predict, x: v_prediction.ddim(predict, x, alphas, 4), x)
+  np.testing.assert_array_equal(times, outputs["timesteps"])
+  np.testing.assert_allclose(walk, outputs["x"], atol=5e-6)
+
+
+def test_dpm_solver(golden):
+  x, noise, outputs = _outputs(golden, "cogvideox_dpm_5b")
+  # One draw for a step of order 1, two for one of order 2: the second counts.
+  draws = jnp.asarray(noise)[jnp.array([0, 2, 4, 5])]
+  times, walk = _walk(lambda predict, x: v_prediction.dpm_solver(
+      predict, x, v_prediction.alphas(), 4, lambda i: draws[i]), x)
+  np.testing.assert_array_equal(times, outputs["timesteps"])
+  np.testing.assert_allclose(walk, outputs["x"], atol=5e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+def test_samplers_arrive_at_the_data(steps):
+  """With the true v of one clip; 7 does not divide the schedule evenly."""
+  data = jnp.asarray([[0.7, -1.3]])
+  alphas = v_prediction.alphas()
+
+  def predict(x, t):
+    alpha = jnp.asarray(alphas, jnp.float32)[t.astype(int)]
+    return (jnp.sqrt(alpha) * x - data) / jnp.sqrt(1 - alpha)
+
+  def draw(number):
+    return jax.random.normal(jax.random.key(number), data.shape)
+
+  noise = draw(100)
+  for found in (
+      v_prediction.ddim(predict, noise, alphas, steps),
+      v_prediction.dpm_solver(predict, noise, alphas, steps, draw)):
+    np.testing.assert_allclose(found, data, atol=1e-4)
+
+
+def test_velocity_and_its_error():
+  alphas = v_prediction.alphas()
+  keys = jax.random.split(jax.random.key(0), 3)
+  data, noise, off = (jax.random.normal(key, (3, 4)) for key in keys)
+  step = jnp.array([0, 400, 999])
+  a, s = (np.sqrt(level)[:, None] for level in (alphas[step], 1 - alphas[step]))
+  x = process.corrupt_ddpm(alphas, data, noise, step)
+  v = v_prediction.velocity(alphas, data, noise, step)
+  np.testing.assert_allclose(a * x - s * v, data, atol=1e-5)
+  np.testing.assert_allclose(s * x + a * v, noise, atol=1e-5)
+  # Of a v that is off: the data's error over 1 - alpha, and the flow's.
+  found = a * x - s * (v + off), s * x + a * (v + off)
+  np.testing.assert_allclose(
+      (found[0] - data) ** 2 / s**2, off**2, rtol=1e-2, atol=1e-4)
+  np.testing.assert_allclose(
+      v_prediction.flow_error(alphas, off**2, step),
+      (found[1] - found[0] - (noise - data)) ** 2, rtol=1e-3, atol=1e-5)
+
+
+def test_steps_beyond_the_schedule():
+  alphas = v_prediction.alphas()
+  for steps in (0, 1001):
+    with pytest.raises(errors.ConfigError, match="1 to 1000"):
+      v_prediction.ddim(_toy, jnp.ones((1, 2)), alphas, steps)
