@@ -55,9 +55,13 @@ def get_config(arg=None):
       stage="dream", inputs=dict(world_model="finetune", prompts="prompts"),
       camera=camera, steps=12, guidance=2.5, batch_size=8, shards=8)
   # --- stage 3: label --------------------------------------------------------
+  config.seen = common.section(
+      stage="reconstruct", model=nano, shards=4,
+      inputs=dict(demonstrations="demonstrations"))
   config.labeler = common.section(
       stage="train_labeler", cameras=(camera,),
-      inputs=dict(demonstrations="demonstrations", heldout="heldout"),
+      inputs=dict(demonstrations="demonstrations", seen="seen",
+                  heldout="heldout"),
       model=dict(name="idm", preset="nano", kw=dict(
           vision_width=64, vision_heads=2, vision_mlp=256, vision_depth=3,
           width=64, heads=2, refine_depth=1, dit_depth=2)),

@@ -1,7 +1,9 @@
 """Stage 3a: trains an inverse dynamics model on demonstrations.
 
-Reads demonstrations (RLDS with actions); writes `checkpoint` with everything
-that labelling needs: time base, units, cameras, embodiment. Action keys that
+Reads demonstrations (RLDS with actions), alone or mixed 1:1 with other input
+of the same robot, such as themselves as a world model shows them; writes
+`checkpoint` with everything that labelling needs: time base, units, cameras,
+embodiment. Action keys that
 never move are an error, unless the optional `config.allow_constant` is set;
 they are labelled with their constant then.
 """
@@ -40,12 +42,14 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   normalizer = normalize.Normalizer.create(
       robot.action, normalize.compute(dataset)["action"],
       allow_constant=config.get("allow_constant", False))
-  pairs = windows.Pairs(
-      windows.Memory(dataset, config.cameras, size), cameras=config.cameras,
-      gap=time_base.gap_seconds, horizon=time_base.horizon,
-      normalizer=normalizer)
+  sources = [rlds.Dataset(path / "data") for name, path in inputs.items()
+             if name != "heldout"]
   batches = loader.loader(
-      [(pairs, 1.0)], config.train.batch_size, config.train.seed,
+      [(windows.Pairs(
+          windows.Memory(source, config.cameras, size),
+          cameras=config.cameras, gap=time_base.gap_seconds,
+          horizon=time_base.horizon, normalizer=normalizer), 1.0)
+       for source in sources], config.train.batch_size, config.train.seed,
       then=lambda sample: {name: sample[name] for name in _FIELDS})
   facts = {
       "model": config.model.to_dict(), "time_base": time_base.to_dict(),
