@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dreamgen_jax import errors, sharding
-from dreamgen_jax.layers import attention, embed, norm, rope, stack
+from dreamgen_jax.layers import attention, embed, modulate, norm, rope, stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,20 +138,6 @@ class CrossAttention(nn.Module):
     return _dense(c.width, c.dtype, "o")(x)
 
 
-def _modulate(x, shift, scale, dtype):
-  """x (1 + scale) + shift: f32[b,l,d] and f32[b,g,d], g groups of tokens."""
-  y = einops.rearrange(x, "b (g l) d -> b g l d", g=shift.shape[1])
-  y = y * (1 + scale[:, :, None]) + shift[:, :, None]
-  return einops.rearrange(y, "b g l d -> b (g l) d").astype(dtype)
-
-
-def _gate(x, gate):
-  """x * gate in float32, then x's dtype; shapes as in `_modulate`."""
-  y = einops.rearrange(x, "b (g l) d -> b g l d", g=gate.shape[1])
-  y = (y * gate[:, :, None]).astype(x.dtype)
-  return einops.rearrange(y, "b g l d -> b (g l) d")
-
-
 class Block(nn.Module):
   """One layer; `time` is shared by all, each adds a table of its own."""
 
@@ -168,18 +154,18 @@ class Block(nn.Module):
     shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = parts
 
     plain = norm.LayerNorm(c.epsilon, affine=False, dtype=f32, name="norm")
-    y = _modulate(plain(x), shift, scale, c.dtype)
+    y = modulate.shift_scale(plain(x), shift, scale, c.dtype)
     y = SelfAttention(c, name="self_attn")(y, cos, sin)
-    x = x + _gate(y, gate)
+    x = x + modulate.gate(y, gate)
 
     y = norm.LayerNorm(c.epsilon, name="cross_norm")(x)
     x = x + CrossAttention(c, name="cross_attn")(y, text, image)
 
     plain = norm.LayerNorm(c.epsilon, affine=False, dtype=f32, name="ffn_norm")
-    y = _modulate(plain(x), ffn_shift, ffn_scale, c.dtype)
+    y = modulate.shift_scale(plain(x), ffn_shift, ffn_scale, c.dtype)
     y = nn.gelu(_dense(c.ffn, c.dtype, "ffn_in")(y))  # b l ffn
     y = _dense(c.width, c.dtype, "ffn_out")(y)  # b l d
-    x = x + _gate(y, ffn_gate)
+    x = x + modulate.gate(y, ffn_gate)
     return sharding.constrain(x, "b l d")
 
 
@@ -249,7 +235,7 @@ class Transformer(nn.Module):
         time[:, :, None] + table.astype(jnp.float32), 2, 0)  # 2 b g d
     x = norm.LayerNorm(c.epsilon, affine=False, dtype=jnp.float32,
                        name="head_norm")(x)
-    x = _modulate(x, shift, scale, c.dtype)
+    x = modulate.shift_scale(x, shift, scale, c.dtype)
     x = _dense(pt * ph * pw * c.out_channels, c.dtype, "head",
                nn.initializers.zeros)(x)
     return einops.rearrange(
