@@ -181,10 +181,12 @@ def _needed(error: Exception) -> float:
   Raises:
     The error itself, where it is about something else.
   """
-  used = re.search(r"Used ([\d.]+)([KMGT]) of", str(error))
+  used = re.search(
+      r"Used ([\d.]+)([KMGT]) of|\(([\d.]+)([KMGT])\) exceeds", str(error))
   if not used:
     raise error
-  return float(used[1]) * _UNITS[used[2]] / _GIB
+  size, unit = filter(None, used.groups())
+  return float(size) * _UNITS[unit] / _GIB
 
 
 def _show(row: Row) -> str:
