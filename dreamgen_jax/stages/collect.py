@@ -32,7 +32,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     work[f"{robot}-{verb}-{scene}-{seed:07d}"] = dict(
         sim=config.sim, what=config.what, robot=robot, verb=verb, scene=scene,
         seed=seed, length=config.length, image_size=config.image_size,
-        randomize_looks=config.randomize_looks,
+        randomize_looks=config.randomize_looks, spread=config.spread,
         paraphrase=i % config.paraphrases)
   progress = metrics.Progress(folder.name, len(work), "episode")
   with concurrent.futures.ProcessPoolExecutor(

@@ -37,7 +37,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         trials = rollout.rollout(
             act, functools.partial(
                 sim.TabletopEnv, config.robot, verb, config.scene,
-                horizon=config.horizon),
+                horizon=config.horizon, spread=config.spread),
             range(config.first_seed, config.first_seed + config.trials),
             horizon=config.horizon, execute_steps=config.execute_steps,
             n_obs_steps=n_obs, batch_size=config.batch_size,

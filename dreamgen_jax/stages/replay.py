@@ -35,7 +35,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     for name, actions in (("labels", found.action),
                           ("recorded", real.action)):
       # The last action of an episode was never run when it was recorded.
-      outcome[name].append(sim.replay(*where, actions[:-1])[0])
+      outcome[name].append(sim.replay(
+          *where, actions[:-1], spread=real.facts["spread"])[0])
   recorded = np.concatenate([real.action for real, _ in pairs])
   decoded = np.concatenate([found.action for _, found in pairs])
   np.savez_compressed(

@@ -14,11 +14,12 @@ DATASET = "tabletop"
 
 @contextlib.contextmanager
 def _reset(robot, verb, scene, seed, image_size, randomize_looks=False,
-           paraphrase=None) -> Iterator[tuple]:
+           paraphrase=None, spread=1.0) -> Iterator[tuple]:
   """(environment, first observation) of a seed; closes it afterwards."""
   env = environment.TabletopEnv(
       robot, verb, scene, image_size=image_size, horizon=10**9,
-      randomize_looks=randomize_looks, terminate_on_success=False)
+      randomize_looks=randomize_looks, spread=spread,
+      terminate_on_success=False)
   try:
     observation, _ = env.reset(
         seed=seed, options={"paraphrase": paraphrase or 0})
@@ -27,7 +28,7 @@ def _reset(robot, verb, scene, seed, image_size, randomize_looks=False,
     env.close()
 
 
-def _record(env, robot, verb, scene, seed) -> dict:
+def _record(env, robot, verb, scene, seed, spread) -> dict:
   """The fields that an episode and a prompt share."""
   robot_data = registry.find("embodiments", f"tabletop_{robot}").EMBODIMENT
   layout = env.world.layout
@@ -40,6 +41,7 @@ def _record(env, robot, verb, scene, seed) -> dict:
           "verb": verb,
           "scene": scene,
           "robot": robot,
+          "spread": spread,
           "blocks": [block.colour for block in layout.blocks],
           "bins": [thing.colour for thing in layout.bins],
           "fixture": layout.fixture,
@@ -57,6 +59,7 @@ def collect(
     randomize_looks: bool = False,
     paraphrase: int | None = None,
     image_size: int = 64,
+    spread: float = 1.0,
 ) -> types.Episode:
   """One demonstration by the scripted expert.
 
@@ -70,6 +73,7 @@ def collect(
     randomize_looks: see `environment.TabletopEnv`.
     paraphrase: which instruction; None is the canonical one.
     image_size: pixels of each side of the images.
+    spread: see `environment.TabletopEnv`.
 
   Returns:
     Episode with video["front"] u8[length, h, w, 3], state and action
@@ -80,7 +84,7 @@ def collect(
     ConfigError: unknown robot, verb or scene.
   """
   with _reset(robot, verb, scene, seed, image_size, randomize_looks,
-              paraphrase) as (env, observation):
+              paraphrase, spread) as (env, observation):
     targets = experts.actions(
         env.world, verb, worlds.stream(seed, worlds.EXPERT, verb))
     frames, states, actions = [], [], []
@@ -97,7 +101,7 @@ def collect(
         state=np.stack(states),
         action=np.stack(actions).astype(np.float32),
         success=bool(info["success"]),
-        **_record(env, robot, verb, scene, seed),
+        **_record(env, robot, verb, scene, seed, spread),
     )
 
 
@@ -110,17 +114,18 @@ def start_prompt(
     randomize_looks: bool = False,
     paraphrase: int | None = None,
     image_size: int = 64,
+    spread: float = 1.0,
 ) -> types.Prompt:
   """The reset's frame and instruction, for a world model to dream from.
 
   Arguments and errors as for `collect`, whose first frame this is.
   """
   with _reset(robot, verb, scene, seed, image_size, randomize_looks,
-              paraphrase) as (env, observation):
+              paraphrase, spread) as (env, observation):
     return types.Prompt(
         frames={"front": observation["image_front"]},
         instruction=observation["language"],
-        **_record(env, robot, verb, scene, seed),
+        **_record(env, robot, verb, scene, seed, spread),
     )
 
 
@@ -133,6 +138,7 @@ def replay(
     *,
     randomize_looks: bool = False,
     image_size: int = 64,
+    spread: float = 1.0,
 ) -> tuple[bool, np.ndarray]:
   """Executes actions from the reset of `seed`.
 
@@ -144,12 +150,13 @@ def replay(
     actions: float[n, 5].
     randomize_looks: see above.
     image_size: see above.
+    spread: see above.
 
   Returns:
     (success at the end, frames u8[n + 1, h, w, 3]).
   """
   with _reset(robot, verb, scene, seed, image_size,
-              randomize_looks) as (env, observation):
+              randomize_looks, spread=spread) as (env, observation):
     frames, success = [observation["image_front"]], False
     for action in actions:
       observation, _, _, _, info = env.step(action)

@@ -48,6 +48,7 @@ class TabletopEnv(gymnasium.Env):
     supersample: images are drawn this many times larger, then averaged.
     randomize_looks: random room colours and light and, for robots other than
       the Panda, paint and link radii. The layout does not change.
+    spread: share of the ranges in which what is handled is placed.
     terminate_on_success: whether held success ends the episode.
     render_mode: "rgb_array" or None.
 
@@ -68,6 +69,7 @@ class TabletopEnv(gymnasium.Env):
       horizon: int = 40,
       supersample: int = 2,
       randomize_looks: bool = False,
+      spread: float = 1.0,
       terminate_on_success: bool = True,
       render_mode: str | None = "rgb_array",
   ):
@@ -88,6 +90,7 @@ class TabletopEnv(gymnasium.Env):
     self._size, self._supersample = image_size, supersample
     self._horizon = horizon
     self._randomize_looks = randomize_looks
+    self._spread = spread
     self._terminate = terminate_on_success
     self._renderer: render.Renderer | None = None
     self._paraphrase = 0
@@ -112,7 +115,8 @@ class TabletopEnv(gymnasium.Env):
     self._paraphrase = int((options or {}).get("paraphrase", 0))
     self._drop_renderer()
     self.world = worlds.World(
-        self.robot, self.verb, self.scene, seed, self._randomize_looks)
+        self.robot, self.verb, self.scene, seed, self._randomize_looks,
+        self._spread)
     self._held = self._elapsed = 0
     return self._observe(), self._info()
 

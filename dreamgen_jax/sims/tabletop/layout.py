@@ -69,20 +69,35 @@ class Layout:
   spot: tuple[float, float] = (0.0, 0.0)
 
 
-def sample(verb: str, rng: np.random.Generator) -> Layout:
+def sample(verb: str, rng: np.random.Generator,
+           spread: float = 1.0) -> Layout:
   """Draws layouts until one leaves the verb's way free.
 
+  Args:
+    verb: what will be done.
+    rng: where from.
+    spread: share of the ranges in which what is handled (and its bins) is
+      placed; other blocks stand anywhere.
+
   Raises:
+    ConfigError: a spread outside (0, 1].
     UserError: no layout fits after many draws (cannot happen for our verbs).
   """
+  if not 0 < spread <= 1:
+    raise errors.ConfigError(f"spread is {spread}; it must be in (0, 1].")
   for _ in range(4000):
-    layout = _propose(verb, rng)
+    layout = _propose(verb, rng, spread)
     if _possible(verb, layout):
       return layout
   raise errors.UserError(f"no free layout for verb {verb!r}; use another seed")
 
 
-def _propose(verb: str, rng: np.random.Generator) -> Layout:
+def _propose(verb: str, rng: np.random.Generator, spread: float) -> Layout:
+  def draw(low, high, spread=spread):
+    low, high = np.asarray(low), np.asarray(high)
+    middle, half = (low + high) / 2, spread * (high - low) / 2
+    return rng.uniform(middle - half, middle + half)
+
   colours = rng.permutation(scenes.BLOCK_COLOURS)
   bin_colours = rng.permutation(scenes.BIN_COLOURS)
   fixture = FIXTURES.get(verb, "")
@@ -92,16 +107,16 @@ def _propose(verb: str, rng: np.random.Generator) -> Layout:
   elif rng.random() < 0.5:
     sides.append(-sides[0])
   bins = tuple(
-      Bin(str(colour), rng.uniform(0.40, 0.53),
-          side * rng.uniform(0.205, 0.235))
+      Bin(str(colour), draw(0.40, 0.53), side * draw(0.205, 0.235))
       for colour, side in zip(bin_colours, sides, strict=False)
   )
   # A block that is pushed must show a face to the fingers.
-  spread = 0.35 if verb in DIRECTIONS or verb == "gather" else 0.75
+  turn = 0.35 if verb in DIRECTIONS or verb == "gather" else 0.75
   blocks = [
-      Block(str(colour), rng.uniform(0.36, 0.58), rng.uniform(-0.16, 0.16),
-            rng.uniform(-spread, spread))
-      for colour in colours[:2]
+      Block(str(colour), draw(0.36, 0.58, share), draw(-0.16, 0.16, share),
+            draw(-turn, turn, share))
+      for colour, share in zip(
+          colours[:2], (1.0 if fixture else spread, 1.0), strict=True)
   ]
   if verb == "take_out":
     blocks[0] = dataclasses.replace(
@@ -114,8 +129,8 @@ def _propose(verb: str, rng: np.random.Generator) -> Layout:
       "pillar": ((0.40, -0.05), (0.50, 0.18)),
   }.get(fixture, ((0.0, 0.0), (0.0, 0.0)))
   return Layout(
-      tuple(blocks), bins, fixture, tuple(rng.uniform(low, high).tolist()),
-      (rng.uniform(0.38, 0.54), rng.uniform(-0.14, 0.14)),
+      tuple(blocks), bins, fixture, tuple(draw(low, high).tolist()),
+      (draw(0.38, 0.54), draw(-0.14, 0.14)),
   )
 
 

@@ -30,10 +30,11 @@ class World:
   """
 
   def __init__(self, robot: str, verb: str, scene: str, seed: int,
-               randomize_looks: bool = False):
+               randomize_looks: bool = False, spread: float = 1.0):
     self.verb = verb
     body, room = robots.ROBOTS[robot], scenes.SCENES[scene]
-    self.layout = layouts.sample(verb, stream(seed, _LAYOUT, verb))
+    self.layout = layouts.sample(
+        verb, stream(seed, _LAYOUT, verb), spread)
     looks = stream(seed, _LOOKS, verb)
     paint = body.paint
     if randomize_looks:
