@@ -31,7 +31,8 @@ def get_config(arg=None):
   config = common.section(seed=0)
   corpus = dict(
       stage="collect", what="demonstrations", sim="tabletop", robots=ROBOTS,
-      verbs=VERBS, scenes=SCENES, length=17, image_size=64, paraphrases=3,
+      verbs=VERBS, scenes=SCENES, length=17, image_size=64, spread=1.0,
+      paraphrases=3,
       shards=16, workers=2)
   config.corpus_plain = common.section(
       first_seed=10_000_000, randomize_looks=False, episodes=steps(3584),
@@ -55,12 +56,12 @@ def get_config(arg=None):
   config.latents = common.section(
       stage="encode", inputs=dict(corpora, vae="vae"), model=model,
       model_fields=clip,
-      camera="front", clips=steps(3584), batch_size=16)
+      camera="front", clips=steps(2500), batch_size=16)
   config.world_model = common.section(
       stage="pretrain", inputs=dict(latents="latents"), model=model,
       text_dropout=0.1, vocab_size=512,
       train=common.train(
-          steps(6000), 16, common.optim(1e-3, 200), ema=True,
+          steps(4400), 16, common.optim(1e-3, 200), ema=True,
           log_steps=50, eval_steps=1000))
   config.export = common.section(
       stage="export", inputs=dict(latents="latents", vae="vae",

@@ -40,9 +40,9 @@ The classes of Wan 2.1 (image to video) at nano size, trained from nothing.
 {parameters}
 It turns a first frame (64x64) and an instruction into 17 frames at 5 Hz.
 
-- Data: {clips} of {robots}, doing {verbs} verbs
-  in {scenes} rooms; video and caption, no actions. The Franka Panda and the
-  room `wood`, which the quickstart uses, are in none of them.
+- Data: {clips} of {robots},
+  doing {verbs} verbs in {scenes} rooms; video and caption, no actions. The
+  Franka Panda and the room `wood`, which the quickstart uses, are in none.
 - Autoencoder: {vae_steps} steps of {vae_batch} clips, {vae_seconds:.0f} s;
   PSNR on held-out clips {psnr:.2f} dB.
 - Transformer and text encoder: {steps} steps of {batch} clips, {seconds:.0f} s;
@@ -72,7 +72,8 @@ def _card(config: Any, inputs: dict[str, pathlib.Path], params: Any,
           f"{name} {sum(leaf.size for leaf in jax.tree.leaves(tree)):,}"
           for name, tree in sizes.items()) + ".",
       clips=" and ".join(f"{count} clips ({name})"
-                         for name, count in clips.items()),
+                         for name, count in clips.items()
+                         if name != "heldout"),
       robots=", ".join(corpus.robots), verbs=len(corpus.verbs),
       scenes=len(corpus.scenes), vae_steps=vae_train["steps"],
       vae_batch=vae_train["batch_size"],

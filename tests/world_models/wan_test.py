@@ -77,13 +77,23 @@ def test_loss_traces_at_full_size(name):
   assert set(params) == {"vae", "text", *model.config.experts} | branch
 
 
-def test_released_size():
-  c = wan.PRESETS["wan2_1_i2v_14b_480p"]
+@pytest.mark.parametrize("name, billions, latent", [
+    ("wan2_1_i2v_14b_480p", 16.395, (21, 60, 104, 16)),
+    ("wan2_1_i2v_14b_720p", 16.395, (21, 90, 160, 16)),
+    ("wan2_1_t2v_14b", 14.288, (21, 60, 104, 16)),
+    ("wan2_1_t2v_1_3b", 1.419, (21, 60, 104, 16)),
+    ("wan2_2_i2v_a14b", 14.289, (21, 60, 104, 16)),
+    ("wan2_2_ti2v_5b", 5.0, (31, 44, 80, 48)),
+])
+def test_released_sizes(name, billions, latent):
+  c = wan.PRESETS[name]
   shapes = jax.eval_shape(wan.Model(c).init, jax.random.key(0))
-  count = sum(x.size for x in jax.tree.leaves(shapes["transformer"]))
-  assert round(count / 1e9, 3) == 16.395
-  assert c.latent_shape == (21, 60, 104, 16)
-  assert wan.Model(c).example(2)["image"].shape == (2, 257, 1280)
+  for expert in c.experts:
+    count = sum(x.size for x in jax.tree.leaves(shapes[expert]))
+    assert round(count / 1e9, 3) == billions
+  assert c.latent_shape == latent
+  if c.image:
+    assert wan.Model(c).example(2)["image"].shape == (2, 257, 1280)
 
 
 def test_nano_learns_a_fixed_batch():

@@ -27,16 +27,20 @@ PRESETS = {
         dit.PRESETS["i2v_a14b"], vae.PRESETS["released"],
         t5.PRESETS["umt5_xxl"], boundary=0.9, guidance=3.5, sample_shift=5.0,
         **_480P),
+    "wan2_2_ti2v_5b": model.Config(
+        dit.PRESETS["ti2v_5b"], vae.PRESETS["released_2_2"],
+        t5.PRESETS["umt5_xxl"], given="replace", frames=121, height=704,
+        width=1280, video_hz=24.0, sample_shift=5.0, steps=50),
     # Trained from nothing on a simulated tabletop; see nano/README.md.
     "nano": model.Config(
-        dit.Config(width=192, heads=3, layers=8, ffn=768, in_channels=20,
+        dit.Config(width=192, heads=3, layers=8, ffn=768, in_channels=18,
                    out_channels=8, patch=(1, 4, 4), text_dim=128, text_len=16,
                    freq_dim=128),
         vae.PRESETS["nano"],
         t5.Config(vocabulary=512, width=128, heads=4, head_dim=32, ffn=256,
                   layers=2, bias_everywhere=True),
-        frames=17, height=64, width=64, video_hz=5.0, steps=20, guidance=3.0,
-        weighted=False),
+        frames=17, height=64, width=64, video_hz=5.0, train_shift=3.0,
+        steps=20, guidance=3.0, weighted=False),
 }
 
 # Axes of the last dimensions; the stacked layer axis in front stays whole.
