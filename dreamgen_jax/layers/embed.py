@@ -23,8 +23,11 @@ def sinusoid(x: jax.Array, dim: int, *, ratio: float = 10_000.0,
     f32[..., dim].
   """
   half = dim // 2
-  steps = np.arange(half, dtype=np.float64) / (half - endpoint)
-  frequencies = jnp.asarray(ratio ** -steps, jnp.float32)
+  # Exponents are rounded as in the released networks; at times near 1000 the
+  # angles would be 5e-5 off.
+  exponents = np.float32(-np.log(ratio)) * np.arange(half, dtype=np.float32)
+  exponents = exponents / np.float32(half - endpoint)
+  frequencies = jnp.asarray(np.exp(exponents.astype(np.float64)), jnp.float32)
   angles = x.astype(jnp.float32)[..., None] * frequencies  # ... dim/2
   parts = [jnp.cos(angles), jnp.sin(angles)]
   return jnp.concatenate(parts[::-1] if sin_first else parts, axis=-1)
