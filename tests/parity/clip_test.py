@@ -6,11 +6,12 @@ import pytest
 
 from dreamgen_jax import weights
 from dreamgen_jax.encoders import clip
+from tests import golden_cases
 
 
-@pytest.fixture
-def case(golden):
-  config, files = golden("clip_vision")
+@pytest.fixture(params=golden_cases.cases("CLIPVisionModel"))
+def case(golden, request):
+  config, files = golden(request.param)
   sizes = config["kwargs"]
   tower = clip.Tower(clip.Config(
       width=sizes["hidden_size"], depth=sizes["num_hidden_layers"],
@@ -29,11 +30,11 @@ def _shapes(tower, images):
 
 def test_states_before_the_last_block(case):
   tower, images, outputs, released, target = case
-  params = weights.load(released, clip.NAMES, target)
+  params = weights.load(released, clip.names(tower.config.patch), target)
   tokens, pooled = tower.apply({"params": params}, images)
   np.testing.assert_allclose(tokens, outputs["penultimate"], atol=2e-5)
 
-  last = outputs["hidden_states/3"][:, 0]  # b d
+  last = outputs[f"hidden_states/{tower.config.depth}"][:, 0]  # b d
   last = (last - last.mean(-1, keepdims=True)) / np.sqrt(
       last.var(-1, keepdims=True) + 1e-5)
   last = last * released["vision_model.post_layernorm.weight"] + (
@@ -42,22 +43,23 @@ def test_states_before_the_last_block(case):
 
 
 def test_export_gives_the_released_file_back(case):
-  *_, released, target = case
-  exported = weights.export(
-      weights.load(released, clip.NAMES, target), clip.NAMES)
+  tower, *_, released, target = case
+  table = clip.names(tower.config.patch)
+  exported = weights.export(weights.load(released, table, target), table)
   assert exported.keys() == released.keys()
   for name, tensor in released.items():
     np.testing.assert_array_equal(exported[name], tensor)
 
 
 def test_names_without_prefix_mean_the_same(case):
-  *_, released, target = case
+  tower, *_, released, target = case
+  table = clip.names(tower.config.patch)
   bare = {name.removeprefix("vision_model."): tensor
           for name, tensor in released.items()}
   bare["embeddings.position_ids"] = np.arange(5)[None]
   jax.tree.map(
-      np.testing.assert_array_equal, weights.load(bare, clip.NAMES, target),
-      weights.load(released, clip.NAMES, target))
+      np.testing.assert_array_equal, weights.load(bare, table, target),
+      weights.load(released, table, target))
 
 
 def test_released_size():

@@ -8,6 +8,7 @@ import pytest
 
 from dreamgen_jax import errors, weights
 from dreamgen_jax.encoders import clip_text
+from tests import golden_cases
 
 
 def _shapes(c):
@@ -15,9 +16,9 @@ def _shapes(c):
                         np.zeros((1, 4), np.int32))["params"]
 
 
-@pytest.fixture
-def case(golden):
-  config, files = golden("clip_text")
+@pytest.fixture(params=golden_cases.cases("CLIPTextModel"))
+def case(golden, request):
+  config, files = golden(request.param)
   sizes = config["kwargs"]
   c = clip_text.Config(
       vocabulary=sizes["vocab_size"], width=sizes["hidden_size"],

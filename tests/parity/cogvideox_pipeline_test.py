@@ -9,6 +9,7 @@ from dreamgen_jax import weights
 from dreamgen_jax.encoders import t5
 from dreamgen_jax.world_models.cogvideox import dit, model, presets, vae
 from dreamgen_jax.world_models.cogvideox import weights as names
+from tests import golden_cases
 from tests.parity import cogvideox_transformer_test as transformer_test
 from tests.parity import cogvideox_vae_test as vae_test
 
@@ -48,11 +49,13 @@ def test_description_in_the_released_words(golden, case):
         key: kwargs[part][key] for key in both}
 
 
-@pytest.mark.parametrize("case, front", [
-    ("pipe_cogvideox_i2v", 0), ("pipe_cogvideox15_i2v", 1)])
-def test_image_to_video(golden, case, front, monkeypatch):
+@pytest.mark.parametrize("case", golden_cases.cases(
+    "pipe_cogvideox_i2v", "pipe_cogvideox15_i2v"))
+def test_image_to_video(golden, case, monkeypatch):
   kwargs, files = golden(case)
   cog, params = _model(kwargs, files)
+  latents = 1 + (cog.config.frames - 1) // 4
+  front = -latents % cog.config.transformer.patch[0]
   assert cog.config.front == front
   inputs, outputs = files["inputs"], files["outputs"]
   calls, run = [], dit.Transformer.__call__

@@ -12,6 +12,9 @@ from dreamgen_jax import errors, weights
 from dreamgen_jax.layers import rope
 from dreamgen_jax.world_models.cogvideox import dit
 from dreamgen_jax.world_models.cogvideox import weights as names
+from tests import golden_cases
+
+CASES = golden_cases.cases("CogVideoXTransformer3DModel")
 
 
 def config_of(kwargs):
@@ -50,7 +53,7 @@ def _case(golden, case):
   return c, arguments, target, files
 
 
-@pytest.mark.parametrize("case", ["cogvideox_i2v", "cogvideox15_i2v"])
+@pytest.mark.parametrize("case", CASES)
 def test_output_and_round_trip(golden, case):
   c, arguments, target, files = _case(golden, case)
   table = names.names(c.patch)
@@ -64,7 +67,7 @@ def test_output_and_round_trip(golden, case):
     np.testing.assert_array_equal(released[name], tensor)
 
 
-@pytest.mark.parametrize("case", ["cogvideox_i2v", "cogvideox15_i2v"])
+@pytest.mark.parametrize("case", CASES)
 def test_rotary_positions(golden, case):
   c, (latent, *_), _, files = _case(golden, case)
   grid = [size // patch for size, patch
@@ -77,19 +80,21 @@ def test_rotary_positions(golden, case):
     assert files["inputs"]["ofs"] == dit.OFFSET
 
 
-def test_stored_positions_fix_the_size(golden):
-  c, (latent, time, text), *_ = _case(golden, "cogvideox_i2v")
+@pytest.mark.parametrize("case", golden_cases.cases("cogvideox_i2v"))
+def test_stored_positions_fix_the_size(golden, case):
+  c, (latent, time, text), *_ = _case(golden, case)
   model = dit.Transformer(c)
-  with pytest.raises(errors.DataError, match="positions for 48"):
-    model.init(jax.random.key(0), latent[:, :2], time, text)
+  with pytest.raises(errors.DataError, match=f"positions for {c.positions}"):
+    model.init(jax.random.key(0), latent[:, :-1], time, text)
   with pytest.raises(errors.DataError, match="2 rows; this model's text_len"):
     model.init(jax.random.key(0), latent, time, text[:, :2])
   with pytest.raises(errors.ConfigError, match="multiple of 16"):
     dataclasses.replace(c, width=24)
 
 
-def test_bfloat16_stays_close(golden):
-  c, arguments, target, files = _case(golden, "cogvideox15_i2v")
+@pytest.mark.parametrize("case", golden_cases.cases("cogvideox15_i2v"))
+def test_bfloat16_stays_close(golden, case):
+  c, arguments, target, files = _case(golden, case)
   half = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(
       leaf.shape, jnp.bfloat16), target)
   params = weights.load(files["weights"], names.names(c.patch), half)

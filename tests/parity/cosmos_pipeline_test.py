@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from einops import rearrange
 
 from dreamgen_jax import weights
@@ -9,6 +10,7 @@ from dreamgen_jax.encoders import t5
 from dreamgen_jax.world_models.cosmos import dit, model
 from dreamgen_jax.world_models.cosmos import weights as names
 from dreamgen_jax.world_models.wan import vae
+from tests import golden_cases
 
 
 def _last(x):
@@ -34,7 +36,7 @@ def _config(kwargs, text_len):
           temporal_downsample=tuple(video["temperal_downsample"])),
       t5.Config(4, 4, 1, 4, 4, 1, gated=False),  # the states are given
       frames=call["num_frames"], height=call["height"], width=call["width"],
-      video_hz=call["fps"], solver="euler",
+      video_hz=call["fps"], solver="euler", given=(1, 1),
       steps=call["num_inference_steps"], guidance=call["guidance_scale"])
 
 
@@ -48,8 +50,9 @@ class _Recorded(model.Model):
     return super().velocity(params, noisy, tau, clean, known, text)
 
 
-def test_video_to_world(golden):
-  kwargs, files = golden("pipe_cosmos_v2w")
+@pytest.mark.parametrize("case", golden_cases.cases("pipe_cosmos_v2w"))
+def test_video_to_world(golden, case):
+  kwargs, files = golden(case)
   inputs, outputs = files["inputs"], files["outputs"]
   texts = [{"text": inputs[f"{name}prompt_embeds"]}
            for name in ("", "negative_")]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dreamgen_jax.diffusion import edm, process
+from tests import golden_cases
 
 
 @edm.precondition
@@ -13,16 +14,19 @@ def _toy(x, tau):
   return 0.5 * x + 0.1 * jnp.sin(3 * x) + 0.3 * jnp.cos(tau)
 
 
-@pytest.mark.parametrize("name, solver, count", [
-    ("cosmos_official_ab2", edm.adams_bashforth, 5),
-    ("cosmos_karras_euler", edm.euler, 5)])
-def test_sampler(golden, name, solver, count):
-  _, files = golden("schedulers")
+@pytest.mark.parametrize("case, name, solver", [
+    ("schedulers", "cosmos_official_ab2", edm.adams_bashforth),
+    *[pytest.param(*run.values, edm.euler, id=run.id, marks=run.marks)
+      for run in golden_cases.sampler_runs(
+          "FlowMatchEulerDiscreteScheduler", karras=True)]])
+def test_sampler(golden, case, name, solver):
+  _, files = golden(case)
   outputs = {
       key.removeprefix(f"{name}/"): value
       for key, value in files["outputs"].items()
       if key.startswith(f"{name}/")
   }
+  count = len(outputs["x"]) + ("final" in outputs)
   sigmas = edm.karras_sigmas(count)
   np.testing.assert_allclose(sigmas, outputs["sigmas"][:count], rtol=1e-6)
 

@@ -12,6 +12,7 @@ import pytest
 from dreamgen_jax import errors, paths, weights
 from dreamgen_jax.world_models.cosmos import dit
 from dreamgen_jax.world_models.cosmos import weights as names
+from tests import golden_cases
 
 DIFFUSERS, ORIGINAL = names.NAMES["diffusers"], names.NAMES["original"]
 
@@ -64,27 +65,28 @@ def _close(ours, theirs, tolerance=2e-5):
   assert difference < tolerance, difference
 
 
-@pytest.fixture
-def case(golden):
-  config, files = golden("cosmos_v2w")
+@pytest.fixture(params=golden_cases.cases("CosmosTransformer3DModel"))
+def case(golden, request):
+  config, files = golden(request.param)
   arguments = _arguments(files["inputs"])
-  c = config_of(config["kwargs"], arguments[2].shape[1])
+  c = config_of(config["kwargs"], arguments[2].shape[1],
+                position_hz=config["non_tensor_inputs"]["fps"])
   params = weights.load(files["weights"], DIFFUSERS, _target(c, arguments))
   return c, params, arguments, files
 
 
-@pytest.mark.parametrize("position_hz, expected", [
-    (None, "sample_fps_none"), (16.0, "sample"), (24.0, "sample_fps24")])
-def test_output(case, position_hz, expected):
+@pytest.mark.parametrize("changes, expected", [
+    ({"position_hz": None}, "sample_fps_none"), ({}, "sample"),
+    ({"position_hz": 24.0}, "sample_fps24")])
+def test_output(case, changes, expected):
   c, params, arguments, files = case
-  c = dataclasses.replace(c, position_hz=position_hz)
+  c = dataclasses.replace(c, **changes)
   _close(_run(c, params, arguments), _last(files["outputs"][expected]))
 
 
 def test_one_time_for_all_frames(case):
   c, params, (latent, time, text), files = case
   arguments = latent, time[:, -1], text
-  c = dataclasses.replace(c, position_hz=16.0)
   _close(_run(c, params, arguments), _last(files["outputs"]["sample_t1d"]))
 
 

@@ -10,12 +10,9 @@ from einops import rearrange
 from dreamgen_jax import errors, weights
 from dreamgen_jax.world_models.hunyuan import dit
 from dreamgen_jax.world_models.hunyuan import weights as names
+from tests import golden_cases
 
 DIFFUSERS = names.NAMES["diffusers"]
-# A guidance scale is embedded as up to 6000, of which float32 knows 4 digits
-# behind the point; that is what the released network computes with, too.
-CASES = {"hunyuan_t2v": 2e-4, "hunyuan_i2v_concat": 2e-5,
-         "hunyuan_i2v_token_replace": 2e-4}
 
 
 def config_of(kwargs):
@@ -56,13 +53,16 @@ def _compiled(config):
   return jax.jit(dit.Transformer(config).apply)
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(
+    params=golden_cases.cases("HunyuanVideoTransformer3DModel"))
 def case(golden, request):
   config, files = golden(request.param)
   c, arguments = config_of(config["kwargs"]), _arguments(files["inputs"])
   shapes = _shapes(c, arguments)
   params = weights.load(files["weights"], DIFFUSERS, shapes)
-  return c, arguments, shapes, params, files, CASES[request.param]
+  # A guidance scale is embedded as up to 6000, of which float32 knows 4 digits
+  # behind the point; that is what the released network computes with, too.
+  return c, arguments, shapes, params, files, 2e-4 if c.guidance else 2e-5
 
 
 def test_output(case):
@@ -107,10 +107,10 @@ def test_names(case):
       np.concatenate([shift, scale]))
 
 
-def test_what_lies_behind_the_prompt_is_not_seen(golden):
-  config, files = golden("hunyuan_i2v_concat")
-  c, arguments = config_of(config["kwargs"]), _arguments(files["inputs"])
-  params = weights.load(files["weights"], DIFFUSERS, _shapes(c, arguments))
+@pytest.mark.parametrize("case", golden_cases.cases("hunyuan_i2v_concat"),
+                         indirect=True)
+def test_what_lies_behind_the_prompt_is_not_seen(case):
+  c, arguments, _, params, *_ = case
   latent, time, text, mask, *rest = arguments
   assert not mask.all()
   noise = np.where(mask[..., None], text, 1e3).astype(np.float32)

@@ -10,6 +10,7 @@ from einops import rearrange
 
 from dreamgen_jax import errors, weights
 from dreamgen_jax.world_models.hunyuan import vae, vae_weights
+from tests import golden_cases
 
 DIFFUSERS = vae_weights.NAMES["diffusers"]
 
@@ -35,9 +36,9 @@ def _compiled(function, config):
   return jax.jit(functools.partial(function, config))
 
 
-@pytest.fixture
-def case(golden):
-  kwargs, files = golden("hunyuan_vae")
+@pytest.fixture(params=golden_cases.cases("AutoencoderKLHunyuanVideo"))
+def case(golden, request):
+  kwargs, files = golden(request.param)
   config = config_of(kwargs["kwargs"])
   params = weights.load(files["weights"], DIFFUSERS, _shapes(config))
   return config, params, files

@@ -6,6 +6,7 @@ import pytest
 
 from dreamgen_jax import errors, weights
 from dreamgen_jax.encoders import llama
+from tests import golden_cases
 
 
 def config_of(kwargs):
@@ -23,9 +24,9 @@ def _shapes(config):
                         tokens > 0)["params"]
 
 
-@pytest.fixture
-def case(golden):
-  config, files = golden("llama_text")
+@pytest.fixture(params=golden_cases.cases("LlamaModel"))
+def case(golden, request):
+  config, files = golden(request.param)
   c = config_of(config["kwargs"])
   return c, files, weights.load(files["weights"], llama.NAMES, _shapes(c))
 
@@ -42,7 +43,7 @@ def test_states(case):
   np.testing.assert_allclose(
       states[mask], outputs["third_last"][mask], atol=2e-5, rtol=0)
   np.testing.assert_allclose(
-      last[mask], outputs["hidden_states/4"][mask], atol=2e-5, rtol=0)
+      last[mask], outputs[f"hidden_states/{c.layers}"][mask], atol=2e-5, rtol=0)
 
 
 def test_names(case):

@@ -8,6 +8,7 @@ from einops import rearrange
 
 from dreamgen_jax import weights
 from dreamgen_jax.encoders import clip, llama, llava
+from tests import golden_cases
 
 
 def _config(kwargs):
@@ -27,6 +28,10 @@ def _config(kwargs):
       image_token=kwargs["image_token"])
 
 
+def _names(c):
+  return llava.names(c.vision.patch)
+
+
 def _shapes(c):
   tokens = jnp.zeros((1, c.image_tokens + 1), jnp.int32)
   size = c.vision.image_size
@@ -35,11 +40,11 @@ def _shapes(c):
       jnp.zeros((1, size, size, 3)))["params"]
 
 
-@pytest.fixture
-def case(golden):
-  config, files = golden("llava_text")
+@pytest.fixture(params=golden_cases.cases("LlavaForConditionalGeneration"))
+def case(golden, request):
+  config, files = golden(request.param)
   c = _config(config["kwargs"])
-  return c, files, weights.load(files["weights"], llava.NAMES, _shapes(c))
+  return c, files, weights.load(files["weights"], _names(c), _shapes(c))
 
 
 def test_states(case):
@@ -56,8 +61,8 @@ def test_states(case):
 
 
 def test_export_gives_the_file_back_without_the_head(case):
-  _, files, params = case
-  released = weights.export(params, llava.NAMES)
+  c, files, params = case
+  released = weights.export(params, _names(c))
   assert files["weights"].keys() - released.keys() == {
       "language_model.lm_head.weight"}
   for name, tensor in released.items():
@@ -76,7 +81,7 @@ def test_renamed_files(case, tower):
       for name, tensor in files["weights"].items()}
   assert not moved.keys() & files["weights"].keys()
   moved[f"{tower}embeddings.position_ids"] = np.arange(5)[None]
-  again = weights.load(moved, llava.NAMES, _shapes(c))
+  again = weights.load(moved, _names(c), _shapes(c))
   jax.tree.map(np.testing.assert_array_equal, again, params)
 
 

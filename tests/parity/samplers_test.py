@@ -6,42 +6,48 @@ import numpy as np
 import pytest
 
 from dreamgen_jax.diffusion import process, sample
+from tests import golden_cases
 
-STEPS_4 = (1.0, 0.75, 0.5, 0.25)
-FLOW = {
-    **{
-        f"flow_euler_shift{k}": (sample.euler, sample.euler_sigmas(4, k))
-        for k in (1, 3, 5, 7)
-    },
-    "flow_euler_hunyuan_shift7": (
-        sample.euler, sample.shifted_sigmas(STEPS_4, 7)),
-    "lightx2v_4step_shift5": (
-        sample.euler, sample.shifted_sigmas(STEPS_4, 5)),
-    "unipc_flow_shift3_n4": (sample.unipc, sample.wan_sigmas(4, 3)),
-    "unipc_flow_shift5_n4": (sample.unipc, sample.wan_sigmas(4, 5)),
-    "unipc_flow_shift3_n10": (sample.unipc, sample.wan_sigmas(10, 3)),
+OFFICIAL = {
     "wan_official_unipc_shift3_n4": (
         sample.unipc, sample.wan_sigmas(4, 3, "unipc_official")),
     "wan_official_unipc_shift3_n10": (
         sample.unipc, sample.wan_sigmas(10, 3, "unipc_official")),
-    "dpmpp_flow_shift3_n4": (
-        sample.dpm_solver, sample.wan_sigmas(4, 3, "dpm_diffusers")),
-    "dpmpp_flow_shift5_n10": (
-        sample.dpm_solver, sample.wan_sigmas(10, 5, "dpm_diffusers")),
     "wan_official_dpmpp_shift5_n4": (
         sample.dpm_solver, sample.wan_sigmas(4, 5, "dpm_official")),
 }
 
 
-@pytest.mark.parametrize("name", FLOW)
-def test_flow_samplers(golden, name):
-  _, files = golden("schedulers")
+def _ours(entry):
+  """The solver and sigmas that a run of diffusers describes."""
+  config, asked = entry["config"], entry["set_timesteps"]
+  if entry["class"] == "FlowMatchEulerDiscreteScheduler":
+    if "sigmas" in asked:
+      return sample.euler, sample.shifted_sigmas(
+          asked["sigmas"], config["shift"])
+    return sample.euler, sample.euler_sigmas(
+        asked["num_inference_steps"], config["shift"])
+  solver, span = {
+      "UniPCMultistepScheduler": (sample.unipc, "unipc_diffusers"),
+      "DPMSolverMultistepScheduler": (sample.dpm_solver, "dpm_diffusers"),
+  }[entry["class"]]
+  return solver, sample.wan_sigmas(
+      asked["num_inference_steps"], config["flow_shift"], span)
+
+
+@pytest.mark.parametrize("case, name", [
+    *golden_cases.sampler_runs(
+        "FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler",
+        "DPMSolverMultistepScheduler"),
+    *[("schedulers", name) for name in OFFICIAL]])
+def test_flow_samplers(golden, case, name):
+  config, files = golden(case)
+  solver, sigmas = OFFICIAL.get(name) or _ours(config["schedulers"][name])
   outputs = {
       key.removeprefix(f"{name}/"): value
       for key, value in files["outputs"].items()
       if key.startswith(f"{name}/")
   }
-  solver, sigmas = FLOW[name]
   np.testing.assert_allclose(sigmas, outputs["sigmas"], atol=2e-6)
 
   seen, times = [], []

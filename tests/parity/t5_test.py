@@ -9,14 +9,18 @@ import pytest
 
 from dreamgen_jax import weights
 from dreamgen_jax.encoders import t5
+from tests import golden_cases
+
+UMT5 = golden_cases.cases("UMT5EncoderModel")
 
 
-def _config(case, kwargs):
+def _config(config):
+  kwargs = config["kwargs"]
   return t5.Config(
       vocabulary=kwargs["vocab_size"], width=kwargs["d_model"],
       heads=kwargs["num_heads"], head_dim=kwargs["d_kv"], ffn=kwargs["d_ff"],
       layers=kwargs["num_layers"], gated=kwargs["feed_forward_proj"] != "relu",
-      bias_everywhere=case == "umt5",
+      bias_everywhere=config["class"] == "UMT5EncoderModel",
       buckets=kwargs["relative_attention_num_buckets"],
       max_distance=kwargs["relative_attention_max_distance"],
       epsilon=kwargs["layer_norm_epsilon"])
@@ -31,12 +35,11 @@ def _run(config, params, tokens, mask=None):
   return jax.jit(t5.Encoder(config).apply)({"params": params}, tokens, mask)
 
 
-@pytest.mark.parametrize("case, masked", [
-    ("umt5", "last_hidden_state"), ("t5_v11_gated", "masked"),
-    ("t5_11b_relu", "masked")])
-def test_states_and_round_trip(golden, case, masked):
+@pytest.mark.parametrize("case", golden_cases.cases(
+    "UMT5EncoderModel", "T5EncoderModel"))
+def test_states_and_round_trip(golden, case):
   config, files = golden(case)
-  c = _config(case, config["kwargs"])
+  c = _config(config)
   params = weights.load(files["weights"], t5.NAMES, _target(c))
   released = weights.export(params, t5.NAMES)
   assert released.keys() == files["weights"].keys()
@@ -48,6 +51,7 @@ def test_states_and_round_trip(golden, case, masked):
   assert not mask.all()
   outputs = files["outputs"]
   states = _run(c, params, tokens, mask)
+  masked = "masked" if "masked" in outputs else "last_hidden_state"
   np.testing.assert_allclose(states, outputs[masked], atol=2e-5, rtol=0)
   if "zero_padded" in outputs:
     np.testing.assert_allclose(t5.zero_padding(states, mask),
@@ -57,9 +61,10 @@ def test_states_and_round_trip(golden, case, masked):
                                atol=2e-5, rtol=0)
 
 
-def test_the_shared_tensor_wins(golden):
-  config, files = golden("umt5")
-  c = _config("umt5", config["kwargs"])
+@pytest.mark.parametrize("case", UMT5)
+def test_the_shared_tensor_wins(golden, case):
+  config, files = golden(case)
+  c = _config(config)
   source = dict(files["weights"])
   shared = source["shared.weight"]
   both = {"encoder.embed_tokens.weight": np.zeros_like(shared), **source}
@@ -86,9 +91,10 @@ def test_full_size(preset, billions):
   assert round(count / 1e9, 3) == billions
 
 
-def test_bfloat16_stays_close(golden):
-  config, files = golden("umt5")
-  c = dataclasses.replace(_config("umt5", config["kwargs"]), dtype="bfloat16")
+@pytest.mark.parametrize("case", UMT5)
+def test_bfloat16_stays_close(golden, case):
+  config, files = golden(case)
+  c = dataclasses.replace(_config(config), dtype="bfloat16")
   half = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(
       leaf.shape, jnp.bfloat16), _target(c))
   params = weights.load(files["weights"], t5.NAMES, half)

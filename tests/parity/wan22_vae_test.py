@@ -7,33 +7,21 @@ from einops import rearrange
 
 from dreamgen_jax import weights
 from dreamgen_jax.world_models.wan import vae, vae_weights
+from tests import golden_cases
+from tests.parity import wan_vae_test
 
+CASES = golden_cases.cases("wan22_vae")
 DIFFUSERS = vae_weights.names("diffusers")
-
-
-def config_of(kwargs):
-  return vae.VaeConfig(
-      base_dim=kwargs["base_dim"],
-      decoder_base_dim=kwargs["decoder_base_dim"],
-      z_dim=kwargs["z_dim"],
-      dim_mult=tuple(kwargs["dim_mult"]),
-      num_res_blocks=kwargs["num_res_blocks"],
-      temporal_downsample=tuple(kwargs["temperal_downsample"]),
-      latents_mean=tuple(kwargs["latents_mean"]),
-      latents_std=tuple(kwargs["latents_std"]),
-      patch=kwargs["patch_size"],
-      residual=kwargs["is_residual"],
-  )
 
 
 def _last(x):
   return rearrange(x, "b c f h w -> b f h w c")
 
 
-@pytest.fixture
-def case(golden):
-  kwargs, files = golden("wan22_vae")
-  config = config_of(kwargs["kwargs"])
+@pytest.fixture(params=CASES)
+def case(golden, request):
+  kwargs, files = golden(request.param)
+  config = wan_vae_test.config_of(kwargs["kwargs"])
   target = jax.eval_shape(lambda key: vae.init(config, key), jax.random.key(0))
   return config, weights.load(files["weights"], DIFFUSERS, target), files
 
@@ -71,9 +59,10 @@ def test_export_gives_the_released_file(case):
     np.testing.assert_array_equal(exported[name], tensor)
 
 
-def test_config_file_is_the_released_one(golden):
-  kwargs, _ = golden("wan22_vae")
-  facts = vae_weights.describe(config_of(kwargs["kwargs"]))
+@pytest.mark.parametrize("case", CASES)
+def test_config_file_is_the_released_one(golden, case):
+  kwargs, _ = golden(case)
+  facts = vae_weights.describe(wan_vae_test.config_of(kwargs["kwargs"]))
   assert facts.pop("_class_name") == kwargs["class"]
   assert facts == {name: kwargs["kwargs"][name] for name in facts}
   assert kwargs["kwargs"].keys() - facts.keys() == {"attn_scales", "dropout"}

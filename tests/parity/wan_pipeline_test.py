@@ -11,6 +11,8 @@ from dreamgen_jax import weights
 from dreamgen_jax.encoders import clip, t5
 from dreamgen_jax.world_models.wan import dit, model, vae, vae_weights
 from dreamgen_jax.world_models.wan import weights as names
+from tests import golden_cases
+from tests.parity import wan_vae_test
 
 
 def _last(x):
@@ -39,7 +41,7 @@ class Config(model.Config):
   calls: list = dataclasses.field(default_factory=list, compare=False)
 
 
-def _model(kwargs, text_len, **changes):
+def _model(kwargs, text_len):
   sizes, call = kwargs["transformer"], kwargs["call"]
   heads, image_dim = sizes["num_attention_heads"], sizes.get("image_dim")
   transformer = dit.Config(
@@ -48,14 +50,15 @@ def _model(kwargs, text_len, **changes):
       in_channels=sizes["in_channels"], out_channels=sizes["out_channels"],
       text_dim=sizes["text_dim"], text_len=text_len,
       freq_dim=sizes["freq_dim"], image_dim=image_dim, epsilon=sizes["eps"])
-  sizes = kwargs["vae"]
-  vae_config = vae.VaeConfig(
-      base_dim=sizes["base_dim"], z_dim=sizes["z_dim"],
-      dim_mult=tuple(sizes["dim_mult"]),
-      num_res_blocks=sizes["num_res_blocks"],
-      temporal_downsample=tuple(sizes["temperal_downsample"]))
+  changes = {}
+  if kwargs.get("expand_timesteps"):
+    changes["given"] = "replace"
+  if "boundary_ratio" in kwargs:
+    changes = {"boundary": kwargs["boundary_ratio"],
+               "low_guidance": call["guidance_scale_2"]}
   return Spy(Config(
-      transformer, vae_config, t5.PRESETS["umt5_xxl"],
+      transformer, wan_vae_test.config_of(kwargs["vae"]),
+      t5.PRESETS["umt5_xxl"],
       frames=call["num_frames"],
       height=call["height"], width=call["width"], video_hz=16.0,
       sample_shift=kwargs["scheduler"]["flow_shift"],
@@ -80,15 +83,12 @@ def _load(dreamer, files, image):
           for part in target}
 
 
-@pytest.mark.parametrize("case, changes", [
-    ("pipe_wan_i2v", {}),
-    ("pipe_wan22_ti2v", {"given": "replace"}),
-    ("pipe_wan22_a14b", {"boundary": 0.9, "low_guidance": 3.0}),
-])
-def test_image_to_video(golden, case, changes):
+@pytest.mark.parametrize("case", golden_cases.cases(
+    "pipe_wan_i2v", "pipe_wan22_ti2v", "pipe_wan22_a14b"))
+def test_image_to_video(golden, case):
   kwargs, files = golden(case)
   inputs, outputs = files["inputs"], files["outputs"]
-  dreamer = _model(kwargs, inputs["prompt_embeds"].shape[1], **changes)
+  dreamer = _model(kwargs, inputs["prompt_embeds"].shape[1])
   image = inputs.get("image_embeds")
   params = _load(dreamer, files, image)
   # The released pipeline was given the CLIP states, and no tower.

@@ -12,6 +12,7 @@ import pytest
 from dreamgen_jax import errors, paths, weights
 from dreamgen_jax.world_models.wan import dit
 from dreamgen_jax.world_models.wan import weights as names
+from tests import golden_cases
 
 DIFFUSERS = names.NAMES["diffusers"]
 
@@ -62,10 +63,8 @@ def _close(ours, theirs, tolerance=2e-5):
   assert difference < tolerance, difference
 
 
-CASES = ["wan_t2v", "wan_i2v", "wan_flf2v", "wan22_ti2v"]
-
-
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", golden_cases.cases("WanTransformer3DModel"))
 def test_output_and_round_trip(golden, case):
   config, files = golden(case)
   arguments = _arguments(files["inputs"])
@@ -85,9 +84,10 @@ def test_output_and_round_trip(golden, case):
     np.testing.assert_array_equal(released[name], tensor)
 
 
-def test_original_names(golden):
+@pytest.mark.parametrize("case", golden_cases.cases("wan_flf2v"))
+def test_original_names(golden, case):
   """Spot checks of the renames, of which norm2 and norm3 trade places."""
-  config, files = golden("wan_flf2v")
+  config, files = golden(case)
   arguments = _arguments(files["inputs"])
   c = _config(config["kwargs"], arguments[2].shape[1])
   params = weights.load(files["weights"], DIFFUSERS, _target(c, arguments))
@@ -103,8 +103,9 @@ def test_original_names(golden):
     np.testing.assert_array_equal(original[theirs], files["weights"][ours])
 
 
-def test_time_per_frame_is_time_per_token(golden):
-  config, files = golden("wan22_ti2v")
+@pytest.mark.parametrize("case", golden_cases.cases("wan22_ti2v"))
+def test_time_per_frame_is_time_per_token(golden, case):
+  config, files = golden(case)
   latent, time, text, _ = _arguments(files["inputs"])
   c = _config(config["kwargs"], text.shape[1])
   frames = time.reshape(len(time), latent.shape[1], -1)[..., 0]

@@ -9,16 +9,19 @@ from einops import rearrange
 
 from dreamgen_jax import errors, weights
 from dreamgen_jax.world_models.wan import vae, vae_weights
+from tests import golden_cases
 
 DIFFUSERS = vae_weights.NAMES["diffusers"]
+OURS = {"temperal_downsample": "temporal_downsample", "patch_size": "patch",
+        "is_residual": "residual"}
 
 
 def config_of(kwargs):
   fields = {field.name for field in dataclasses.fields(vae.VaeConfig)}
-  kwargs = dict(kwargs, temporal_downsample=kwargs["temperal_downsample"])
+  renamed = {OURS.get(name, name): value for name, value in kwargs.items()}
   return vae.VaeConfig(**{
       name: tuple(value) if isinstance(value, list) else value
-      for name, value in kwargs.items()
+      for name, value in renamed.items()
       if name in fields
   })
 
@@ -27,9 +30,9 @@ def _last(x):
   return rearrange(x, "b c f h w -> b f h w c")
 
 
-@pytest.fixture
-def case(golden):
-  kwargs, files = golden("wan_vae")
+@pytest.fixture(params=golden_cases.cases("wan_vae"))
+def case(golden, request):
+  kwargs, files = golden(request.param)
   config = config_of(kwargs["kwargs"])
   target = jax.eval_shape(lambda key: vae.init(config, key), jax.random.key(0))
   params = weights.load(files["weights"], DIFFUSERS, target)

@@ -1,0 +1,1 @@
+"""Cases of tests/goldens, one module for each family of released networks."""
