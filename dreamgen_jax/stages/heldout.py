@@ -66,10 +66,10 @@ class Watch:
           for i, level in enumerate(levels)])
 
     self._measure = measure
-    self._before = self(start, 0, first=True)
+    self._before = self(start, 0)
 
-  def __call__(self, params: interfaces.Params, step: int,
-               first: bool = False) -> dict[str, float]:
+  def __call__(self, params: interfaces.Params, step: int
+               ) -> dict[str, float]:
     """Named errors.
 
     Raises:
@@ -78,7 +78,8 @@ class Watch:
     found = np.asarray(self._measure(params, self._heldout.batch))
     named = {f"heldout_error_{level:g}": float(error)
              for level, error in zip(self._levels, found, strict=True)}
-    if not first and named == self._before:
+    # The warm-up's first step has a rate of 0.
+    if step > 1 and named == self._before:
       raise errors.UserError(
           f"After {step} steps the model's output is what it was: nothing that "
           "is trained reaches it; check config.lora.match and the learning "
