@@ -13,9 +13,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from absl import flags
-
 from dreamgen_jax import errors, options, registry
+from dreamgen_jax.stages import models
 
 HELP = {
     "family": "package of the model, e.g. wan",
@@ -37,18 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> None:
-  given = flags.FlagValues()
-  for name, text in HELP.items():
-    flags.DEFINE_string(name, None, text, flag_values=given)
-  flags.DEFINE_boolean(
-      "debug", False, "show tracebacks of mistakes too", flag_values=given)
-  flags.DEFINE_boolean(
-      "help", False, "show this text", short_name="h", flag_values=given)
-  options.parse(given, argv)
-  if given.help:
-    print(__doc__.strip(), "", sep="\n")
-    for name in (*HELP, "debug"):
-      print(f"  --{name:9}{given[name].help}")
+  given = options.read(__doc__, HELP, argv)
+  if given is None:
     return
   for name in NEEDED:
     if not given[name].value:
@@ -57,13 +46,10 @@ def _run(argv: list[str]) -> None:
     raise errors.ConfigError(
         f"Unknown dtype {given.dtype!r}; have: {', '.join(DTYPES)}.")
   module = registry.find("world_models", given.family)
-  if given.preset not in module.PRESETS:
-    raise errors.ConfigError(
-        f"{given.family} has no preset {given.preset!r}; have: "
-        f"{', '.join(module.PRESETS)}."
-        + registry.nearest(given.preset, list(module.PRESETS)))
+  model = models.build(
+      "world_models", {"name": given.family, "preset": given.preset})
   size = module.convert(
-      given.source, pathlib.Path(given.output), module.PRESETS[given.preset],
+      given.source, pathlib.Path(given.output), model.config,
       given.parts and given.parts.split(","), given.dialect or "diffusers",
       given.dtype)
   print(f"Wrote {size / 1e9:.2f} GB to {given.output}.")

@@ -46,20 +46,21 @@ class Dreamer:
       raise errors.DataError(
           f"The start frames are {frames.shape[1]}x{frames.shape[2]}; the "
           f"world model takes {c.height}x{c.width}. Resize the prompts.")
-    video = frames[:, None]
+    video, text = frames[:, None], None
     for clip in range(self.clips):
-      video = np.concatenate([video, self._clip(
-          video[:, -1], instructions, seeds, clip)[:, 1:]], axis=1)
+      first = video[:, -1]
+      if text is None or c.text_sees_frame:
+        text = [encode_prompts(
+            self.model, self.params, self.tokenizer, prompts, first)
+            for prompts in (instructions, [self.negative] * len(frames))]
+      video = np.concatenate(
+          [video, self._clip(first, text, seeds, clip)[:, 1:]], axis=1)
     return video
 
-  def _clip(self, frames, instructions, seeds, clip):
+  def _clip(self, frames, text, seeds, clip):
     """One clip u8[n,f,h,w,3] from each first frame."""
-    text, empty = (
-        encode_prompts(self.model, self.params, self.tokenizer, prompts,
-                       frames)
-        for prompts in (instructions, [self.negative] * len(frames)))
     generate = _generator(self.model, self.steps, self.guidance)
-    rows = (np.asarray(seeds), frames, text, empty)
+    rows = (np.asarray(seeds), frames, *text)
     videos = [np.asarray(generate(self.params, *part, clip))
               for part in _parts(rows, len(frames), self.batch_size)]
     return np.concatenate(videos)[:len(frames)]

@@ -30,18 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> None:
   others, overrides = options.split(argv)
-  given = flags.FlagValues()
-  for name, text in HELP.items():
-    flags.DEFINE_string(name, None, text, flag_values=given)
-  flags.DEFINE_boolean(
-      "debug", False, "show tracebacks of mistakes too", flag_values=given)
-  flags.DEFINE_boolean(
-      "help", False, "show this text", short_name="h", flag_values=given)
-  options.parse(given, others)
-  if given.help:
-    print(__doc__.strip(), "", sep="\n")
-    for name in (*HELP, "debug"):
-      print(f"  --{name:9}{given[name].help}")
+  given = options.read(__doc__, HELP, others)
+  if given is None:
     return
   if not given.config:
     raise errors.ConfigError(

@@ -12,7 +12,7 @@ import inspect
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -92,6 +92,34 @@ def parse(given: flags.FlagValues, argv: Sequence[str]) -> None:
     raise errors.ConfigError(
         f"Unexpected argument {rest[0]!r}; options begin with two dashes."
     )
+
+
+def read(about: str, known: Mapping[str, str],
+         argv: Sequence[str]) -> flags.FlagValues | None:
+  """A program's options, with --debug and --help; None once help is printed.
+
+  Args:
+    about: the program's docstring.
+    known: option -> what it is; all are texts.
+    argv: the command line.
+
+  Raises:
+    ConfigError: see `parse`.
+  """
+  given = flags.FlagValues()
+  for name, text in known.items():
+    flags.DEFINE_string(name, None, text, flag_values=given)
+  flags.DEFINE_boolean(
+      "debug", False, "show tracebacks of mistakes too", flag_values=given)
+  flags.DEFINE_boolean(
+      "help", False, "show this text", short_name="h", flag_values=given)
+  parse(given, argv)
+  if not given.help:
+    return given
+  print(about.strip(), "", sep="\n")
+  for name in (*known, "debug"):
+    print(f"  --{name:9}{given[name].help}")
+  return None
 
 
 def load(spec: str) -> ml_collections.ConfigDict:

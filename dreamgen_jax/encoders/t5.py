@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from dreamgen_jax import weights
+from dreamgen_jax import interfaces, weights
 from dreamgen_jax.layers import attention, norm, stack
 
 
@@ -160,6 +160,13 @@ class Encoder(nn.Module):
 def zero_padding(states: jax.Array, mask: jax.Array) -> jax.Array:
   """States [b,m,d] with the rows where mask bool[b,m] is False set to zero."""
   return jnp.where(mask.astype(bool)[..., None], states, 0)
+
+
+def read(config: Config, params: interfaces.Params, ids: jax.Array,
+         mask: jax.Array) -> jax.Array:
+  """ids i32[b,m], mask bool[b,m] -> f32[b,m,d], zero past each prompt's end."""
+  states = Encoder(config).apply({"params": params}, ids, mask)
+  return zero_padding(states, mask).astype(jnp.float32)
 
 
 _BLOCK = "encoder.block.{i}.layer"

@@ -8,11 +8,11 @@ import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dreamgen_jax import checkpoint, metrics
 from dreamgen_jax.data import loader, rlds, windows
+from dreamgen_jax.layers import pixels
 from dreamgen_jax.stages import models, train
 from dreamgen_jax.world_models.wan import pretrain, vae
 
@@ -42,9 +42,9 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
 
   @jax.jit
   def reconstruct(params, video):
-    moments = vae.encode(c.vae, params, video.astype(jnp.float32) / 127.5 - 1)
+    moments = vae.encode(c.vae, params, pixels.to_unit(video))
     again = vae.decode(c.vae, params, vae.mode(moments))
-    return vae.mode(moments), jnp.round((again + 1) * 127.5)
+    return vae.mode(moments), pixels.from_unit(again)
 
   def evaluate(params, unused_step=0):
     again = np.concatenate([

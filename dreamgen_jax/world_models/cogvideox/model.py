@@ -18,6 +18,7 @@ from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.diffusion import guide, process, v_prediction
 from dreamgen_jax.encoders import t5
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
+from dreamgen_jax.layers import pixels
 from dreamgen_jax.world_models.cogvideox import dit, vae
 
 
@@ -249,11 +250,10 @@ class Model:
     """Scaled latent f32[b,t,h,w,c] -> u8[b,f,h,w,3]."""
     c = self.config.vae
     video = jnp.clip(vae.decode(c, params["vae"], latent / c.scale), -1, 1)
-    return jnp.round((video + 1) * 127.5).astype(jnp.uint8)
+    return pixels.from_unit(video)
 
   def _encode(self, params, video):
     """Video [b,f,h,w,3], u8 or f32 in [-1, 1] -> latent, not scaled."""
-    if video.dtype == jnp.uint8:
-      video = video.astype(jnp.float32) / 127.5 - 1
-    moments = vae.encode(self.config.vae, params["vae"], video)
+    moments = vae.encode(
+        self.config.vae, params["vae"], pixels.to_unit(video))
     return vae.mode(moments).astype(jnp.float32)

@@ -19,6 +19,7 @@ from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.diffusion import edm, guide, process
 from dreamgen_jax.encoders import t5
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
+from dreamgen_jax.layers import pixels
 from dreamgen_jax.world_models.cosmos import dit
 from dreamgen_jax.world_models.wan import vae
 
@@ -134,7 +135,7 @@ class Model:
                    video: types.Array) -> types.Array:
     """u8[b,f,h,w,3] -> normalised latent f32[b,t,h,w,c] (the mean)."""
     c = self.config.vae
-    unit = video.astype(jnp.float32) / 127.5 - 1
+    unit = pixels.to_unit(video)
     moments = vae.encode(c, params["vae"], unit)
     return vae.normalise(c, vae.mode(moments)).astype(jnp.float32)
 
@@ -147,10 +148,8 @@ class Model:
                   frame: types.Array | None = None) -> interfaces.Batch:
     """`tokenize`'s leaves -> text f32[b,m,d], zero past each prompt's end."""
     del frame  # the prompt is read alone
-    states = t5.Encoder(self.config.text).apply(
-        {"params": params["text"]}, tokens["ids"], tokens["mask"])
-    states = t5.zero_padding(states, tokens["mask"])
-    return {"text": states.astype(jnp.float32)}
+    return {"text": t5.read(
+        self.config.text, params["text"], tokens["ids"], tokens["mask"])}
 
   # --- training --------------------------------------------------------------
 
@@ -279,7 +278,7 @@ class Model:
     """Normalised latent f32[b,t,h,w,c] -> u8[b,f,h,w,3]."""
     c = self.config.vae
     video = vae.decode(c, params["vae"], vae.denormalise(c, latent))
-    return jnp.round((video + 1) * 127.5).astype(jnp.uint8)
+    return pixels.from_unit(video)
 
 
 def _known(frames: int, count: types.Array) -> types.Array:

@@ -20,6 +20,7 @@ import tokenizers
 from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.diffusion import guide, process, sample
 from dreamgen_jax.encoders import clip, clip_text, llava
+from dreamgen_jax.layers import pixels
 from dreamgen_jax.world_models.hunyuan import dit, prompt, vae
 
 _NOISE = 0.999  # the share of noise in what sampling starts from
@@ -143,12 +144,12 @@ class Model:
     """u8[b,f,h,w,3] -> normalised latent f32[b,t,h,w,c] (the mean)."""
     front = jnp.repeat(video[:, :1], self.config.dropped, axis=1)
     return self._encode(
-        params, _to_unit(jnp.concatenate([front, video], axis=1)))
+        params, pixels.to_unit(jnp.concatenate([front, video], axis=1)))
 
   def encode_frame(self, params: interfaces.Params,
                    frame: types.Array) -> interfaces.Batch:
     """First frame u8[b,h,w,3] -> condition f32[b,1,h,w,c]."""
-    return {"condition": self._encode(params, _to_unit(frame)[:, None])}
+    return {"condition": self._encode(params, pixels.to_unit(frame)[:, None])}
 
   def encode_text(self, params: interfaces.Params, tokens: interfaces.Batch,
                   frame: types.Array | None = None) -> interfaces.Batch:
@@ -163,7 +164,7 @@ class Model:
           "none.")
     c = self.config
     images = clip.prepare(
-        _to_unit(frame), c.text.vision.image_size, crop=True)
+        pixels.to_unit(frame), c.text.vision.image_size, crop=True)
     states, _ = llava.Reader(c.text).apply(
         {"params": params["text"]}, tokens["ids"], tokens["mask"], images)
     rows, mask = tokens["rows"], tokens["rows_mask"]
@@ -280,13 +281,9 @@ class Model:
     c = self.config
     video = vae.decode(c.vae, params["vae"], latent / c.vae.scale)
     video = video[:, c.dropped:]
-    return jnp.round((video + 1) * 127.5).astype(jnp.uint8)
+    return pixels.from_unit(video)
 
   def _encode(self, params, video):
     c = self.config.vae
     mean = vae.mode(vae.encode(c, params["vae"], video))
     return mean.astype(jnp.float32) * c.scale
-
-
-def _to_unit(frames: types.Array) -> types.Array:
-  return frames.astype(jnp.float32) / 127.5 - 1

@@ -19,6 +19,7 @@ from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.diffusion import guide, process, sample
 from dreamgen_jax.encoders import clip, t5
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
+from dreamgen_jax.layers import pixels
 from dreamgen_jax.world_models.wan import condition, dit, vae
 
 SOLVERS = {"unipc": sample.unipc, "dpm": sample.dpm_solver,
@@ -149,12 +150,12 @@ class Model:
   def encode_video(self, params: interfaces.Params,
                    video: types.Array) -> types.Array:
     """u8[b,f,h,w,3] -> normalised latent f32[b,t,h,w,c] (the mean)."""
-    return self._encode(params, _to_unit(video))
+    return self._encode(params, pixels.to_unit(video))
 
   def encode_frame(self, params: interfaces.Params,
                    frame: types.Array) -> interfaces.Batch:
     """First frame u8[b,h,w,3] -> the leaves that tell it."""
-    c, unit = self.config, _to_unit(frame)
+    c, unit = self.config, pixels.to_unit(frame)
     leaves = {}
     if c.given != "none":
       frames = c.frames if c.given == "channels" else 1
@@ -169,10 +170,8 @@ class Model:
                   frame: types.Array | None = None) -> interfaces.Batch:
     """`tokenize`'s leaves -> text f32[b,m,d], zero past each prompt's end."""
     del frame  # the prompt is read alone
-    states = t5.Encoder(self.config.text).apply(
-        {"params": params["text"]}, tokens["ids"], tokens["mask"])
-    states = t5.zero_padding(states, tokens["mask"])
-    return {"text": states.astype(jnp.float32)}
+    return {"text": t5.read(
+        self.config.text, params["text"], tokens["ids"], tokens["mask"])}
 
   # --- training --------------------------------------------------------------
 
@@ -312,16 +311,9 @@ class Model:
     """Normalised latent f32[b,t,h,w,c] -> u8[b,f,h,w,3]."""
     c = self.config.vae
     video = vae.decode(c, params["vae"], vae.denormalise(c, latent))
-    return jnp.round((video + 1) * 127.5).astype(jnp.uint8)
+    return pixels.from_unit(video)
 
   def _encode(self, params, video):
     c = self.config.vae
     moments = vae.encode(c, params["vae"], video)
     return vae.normalise(c, vae.mode(moments)).astype(jnp.float32)
-
-
-def _to_unit(frames: types.Array) -> types.Array:
-  """u8 -> f32 in [-1, 1]; what is f32 already is in that range."""
-  if frames.dtype == jnp.float32:
-    return frames
-  return frames.astype(jnp.float32) / 127.5 - 1

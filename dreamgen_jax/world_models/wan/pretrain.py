@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from dreamgen_jax import interfaces, types
 from dreamgen_jax.encoders import tokenizer
+from dreamgen_jax.layers import pixels
 from dreamgen_jax.world_models.wan import model as model_lib
 from dreamgen_jax.world_models.wan import vae
 
@@ -41,7 +42,7 @@ class VaeObjective:
   def loss(self, params, rng, batch):
     crop_rng, noise_rng = jax.random.split(rng)
     video = self._crop(crop_rng, batch["video"])
-    video = video.astype(jnp.float32) / 127.5 - 1
+    video = pixels.to_unit(video)
     config = self.model.config.vae
     moments = vae.encode(config, params, video)
     again = vae.reconstruct(config, params, vae.sample(moments, noise_rng))
