@@ -1,6 +1,7 @@
-"""Stage: trains transformer and text encoder of a world model from nothing.
+"""Stage: trains transformer and text encoder of a world model.
 
 Reads latents; writes `checkpoint` (transformer and text) and the tokenizer.
+Starts from nothing, or goes on from another such stage (input `start`).
 """
 
 import pathlib
@@ -23,11 +24,13 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
   """Trains on all latents but `heldout`, measures on those."""
   model = models.build("world_models", config.model)
+  start = inputs.get("start")
   sources = {path.name: latents.Latents(path)
              for path in sorted(inputs["latents"].iterdir()) if path.is_dir()}
-  tokenizer = tokenizer_lib.train(
-      (caption for name, source in sources.items() if name != HELDOUT
-       for caption in source.captions), config.vocab_size)
+  tokenizer = tokenizer_lib.load(
+      str(start / "tokenizer.json")) if start else tokenizer_lib.train(
+          (caption for name, source in sources.items() if name != HELDOUT
+           for caption in source.captions), config.vocab_size)
   tokenizer.save(str(folder / "tokenizer.json"))
   objective = pretrain.TextToVideo(model, text_dropout=config.text_dropout)
   known = {}
@@ -58,8 +61,10 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     return {"heldout_error": float(velocity_error(params))}
 
   result = train.fit(
-      objective, objective.init(jax.random.key(config.train.seed)), batches,
-      config.train, folder, name=folder.name, evaluate=evaluate)
+      objective,
+      checkpoint.load(start / "checkpoint")[0] if start
+      else objective.init(jax.random.key(config.train.seed)),
+      batches, config.train, folder, name=folder.name, evaluate=evaluate)
   batches.close()
   states = dreamer.encode_prompts(
       model, result.params, tokenizer, [""])["text"]

@@ -77,7 +77,7 @@ def sample(verb: str, rng: np.random.Generator,
     verb: what will be done.
     rng: where from.
     spread: share of the ranges in which what is handled (and its bins) is
-      placed; other blocks stand anywhere.
+      placed; other blocks stand anywhere, and all are turned anyhow.
 
   Raises:
     ConfigError: a spread outside (0, 1].
@@ -114,7 +114,7 @@ def _propose(verb: str, rng: np.random.Generator, spread: float) -> Layout:
   turn = 0.35 if verb in DIRECTIONS or verb == "gather" else 0.75
   blocks = [
       Block(str(colour), draw(0.36, 0.58, share), draw(-0.16, 0.16, share),
-            draw(-turn, turn, share))
+            draw(-turn, turn, 1.0))
       for colour, share in zip(
           colours[:2], (1.0 if fixture else spread, 1.0), strict=True)
   ]

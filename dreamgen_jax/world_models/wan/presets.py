@@ -39,8 +39,8 @@ PRESETS = {
         vae.PRESETS["nano"],
         t5.Config(vocabulary=512, width=128, heads=4, head_dim=32, ffn=256,
                   layers=2, bias_everywhere=True),
-        frames=17, height=64, width=64, video_hz=5.0, train_shift=3.0,
-        steps=20, guidance=3.0, weighted=False),
+        frames=17, height=64, width=64, video_hz=5.0, train_shift=10.0,
+        steps=2, guidance=1.0, weighted=False),
 }
 
 # Axes of the last dimensions; the stacked layer axis in front stays whole.
