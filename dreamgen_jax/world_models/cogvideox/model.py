@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tokenizers
 
 from dreamgen_jax import errors, interfaces, types
@@ -156,16 +157,35 @@ class Model:
     """
     step_rng, noise_rng = jax.random.split(rng)
     alphas = v_prediction.alphas()
-    data = self._pad_front(batch["latent"])
-    step = jax.random.randint(step_rng, (len(data),), 0, len(alphas))
-    noise = jax.random.normal(noise_rng, data.shape, data.dtype)
-    noisy = process.corrupt_ddpm(alphas, data, noise, step)
-    found = self.predict(params, noisy, step, batch)
-    error = (found - v_prediction.velocity(alphas, data, noise, step)) ** 2
-    error = jnp.mean(error, axis=(1, 2, 3, 4))
+    step = jax.random.randint(
+        step_rng, batch["latent"].shape[:1], 0, len(alphas))
+    error = self._errors(params, noise_rng, batch, step)
     # The house counts errors of noise - data, not of v.
     flow = v_prediction.flow_error(alphas, error, step)
     return jnp.mean(error), {"velocity_error": jnp.mean(flow)}
+
+  def error_at(self, params: interfaces.Params, rng: types.Array,
+               batch: interfaces.Batch, tau: types.Array) -> types.Array:
+    """Squared error of the velocity, f32[b], at the steps nearest tau f32[b].
+
+    The process here, x = a data + s noise, is the house's times a + s.
+    """
+    alphas = v_prediction.alphas()
+    signal, spread = np.sqrt(alphas), np.sqrt(1 - alphas)
+    levels = jnp.asarray(spread / (signal + spread), jnp.float32)
+    step = jnp.argmin(jnp.abs(tau[:, None] - levels), axis=1)
+    return v_prediction.flow_error(
+        alphas, self._errors(params, rng, batch, step), step)
+
+  def _errors(self, params, rng, batch, step):
+    """Squared error of v, f32[b], at step i32[b]."""
+    alphas = v_prediction.alphas()
+    data = self._pad_front(batch["latent"])
+    noise = jax.random.normal(rng, data.shape, data.dtype)
+    noisy = process.corrupt_ddpm(alphas, data, noise, step)
+    found = self.predict(params, noisy, step, batch)
+    error = (found - v_prediction.velocity(alphas, data, noise, step)) ** 2
+    return jnp.mean(error, axis=(1, 2, 3, 4))
 
   def predict(self, params: interfaces.Params, noisy: types.Array,
               step: types.Array, batch: interfaces.Batch) -> types.Array:

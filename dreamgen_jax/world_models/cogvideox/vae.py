@@ -21,10 +21,11 @@ from einops import rearrange
 from flax import linen as nn
 
 from dreamgen_jax import errors, interfaces, types
-from dreamgen_jax.layers import conv
+from dreamgen_jax.layers import conv, posterior
 
 ENCODE_FRAMES, DECODE_LATENTS = 8, 2  # of a chunk
 _EPSILON = 1e-6
+mode = posterior.mode
 _ZEROS = nn.initializers.zeros_init()
 Memory = tuple[types.Array, ...]  # the last two frames that each conv saw
 
@@ -345,8 +346,3 @@ def _by_chunks(
                       memory, rest)[1]
   rest = rearrange(rest, "n b f h w c -> b (n f) h w c")
   return jnp.concatenate([y, rest], axis=1)
-
-
-def mode(moments: types.Array) -> types.Array:
-  """The posterior's mean: moments [..., 2 z] -> [..., z]."""
-  return jnp.split(moments, 2, axis=-1)[0]

@@ -185,17 +185,23 @@ class Model:
     Source: HunyuanVideo-I2V `diffusion/flow/transport.py`.
     """
     tau_rng, noise_rng = jax.random.split(rng)
+    tau = process.sample_tau(
+        tau_rng, len(batch["latent"]), shift=self.config.shift,
+        density="logit_normal")
+    error = jnp.mean(self.error_at(params, noise_rng, batch, tau))
+    return error, {"velocity_error": error}
+
+  def error_at(self, params: interfaces.Params, rng: types.Array,
+               batch: interfaces.Batch, tau: types.Array) -> types.Array:
+    """Squared error of the velocity, f32[b], at tau f32[b]."""
     latent = batch["latent"]
-    tau = process.sample_tau(tau_rng, len(latent), shift=self.config.shift,
-                             density="logit_normal")
-    noise = jax.random.normal(noise_rng, latent.shape, latent.dtype)
+    noise = jax.random.normal(rng, latent.shape, latent.dtype)
     noisy = process.corrupt(latent, noise, tau)
     error = (self.velocity(params, noisy, tau, batch)
              - process.velocity(latent, noise)) ** 2
     if self.config.transformer.image == dit.REPLACE:
       error = error[:, 1:]  # the first frame was never noisy
-    error = jnp.mean(error)
-    return error, {"velocity_error": error}
+    return jnp.mean(error, axis=(1, 2, 3, 4))
 
   def velocity(self, params: interfaces.Params, noisy: types.Array,
                tau: types.Array, batch: interfaces.Batch,

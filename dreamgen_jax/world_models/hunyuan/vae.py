@@ -21,9 +21,10 @@ from einops import rearrange
 from flax import linen as nn
 
 from dreamgen_jax import errors, interfaces, types
-from dreamgen_jax.layers import attention, conv
+from dreamgen_jax.layers import attention, conv, posterior
 
 _EPSILON = 1e-6
+mode = posterior.mode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,17 +255,22 @@ def decode(
     config: Config, params: interfaces.Params, z: types.Array
 ) -> types.Array:
   """Latent [b, t, h', w', z], not normalised -> video [b, f, h, w, 3]."""
+  return jnp.clip(reconstruct(config, params, z), -1.0, 1.0)
+
+
+def reconstruct(
+    config: Config, params: interfaces.Params, z: types.Array
+) -> types.Array:
+  """`decode` without the clamp, which would stop gradients in training."""
 
   def run(x):
     return Decoder(config).apply({"params": params["decoder"]}, x)
 
   span, stride = (x // config.time_factor for x in (config.tile, config.stride))
   if z.shape[1] <= span:
-    video = run(z)
-  else:
-    video = _in_tiles(run, z, span, stride, config.tile - config.stride,
-                      config.stride)
-  return jnp.clip(video, -1.0, 1.0)
+    return run(z)
+  return _in_tiles(run, z, span, stride, config.tile - config.stride,
+                   config.stride)
 
 
 def _in_tiles(run: Callable[[types.Array], types.Array], x: types.Array,
@@ -297,8 +303,3 @@ def _in_tiles(run: Callable[[types.Array], types.Array], x: types.Array,
     mixed = tail * (1 - weight) + tile[:, :count] * weight
     out.append(jnp.concatenate([mixed, tile[:, count:keep]], axis=1))
   return jnp.concatenate(out, axis=1)
-
-
-def mode(moments: types.Array) -> types.Array:
-  """The posterior's mean: moments [..., 2 z] -> [..., z]."""
-  return jnp.split(moments, 2, axis=-1)[0]

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from dreamgen_jax import errors, interfaces, types
-from dreamgen_jax.layers import conv
+from dreamgen_jax.layers import conv, posterior
 from dreamgen_jax.world_models.wan import vae_config, vae_networks
 
 VaeConfig, PRESETS = vae_config.VaeConfig, vae_config.PRESETS
+mode = posterior.mode
 
 
 def latent_shape(
@@ -117,26 +118,6 @@ def _run(network, params, x, frames, rate, chunk):
   return conv.in_chunks(
       lambda x, history: network.apply({"params": params}, x, history),
       x, first, rate * chunk)
-
-
-def mode(moments: types.Array) -> types.Array:
-  """The posterior's mean: moments [..., 2 z] -> [..., z]."""
-  return jnp.split(moments, 2, axis=-1)[0]
-
-
-def sample(moments: types.Array, rng: types.Array) -> types.Array:
-  """A draw from the posterior: moments [..., 2 z] -> [..., z]."""
-  mean, log_variance = jnp.split(moments, 2, axis=-1)
-  deviation = jnp.exp(0.5 * jnp.clip(log_variance, -30.0, 20.0))
-  return mean + deviation * jax.random.normal(rng, mean.shape, mean.dtype)
-
-
-def divergence(moments: types.Array) -> types.Array:
-  """Kullback-Leibler divergence from a unit normal; mean over all numbers."""
-  mean, log_variance = jnp.split(moments, 2, axis=-1)
-  log_variance = jnp.clip(log_variance, -30.0, 20.0)
-  each = mean**2 + jnp.exp(log_variance) - 1.0 - log_variance
-  return 0.5 * jnp.mean(each)
 
 
 def normalise(config: VaeConfig, z: types.Array) -> types.Array:
