@@ -20,6 +20,8 @@ DEV = [
 ]
 # The libtpu that jax 0.10.2 was built with; later ones miscompile it.
 TPU = ["jax[tpu]>=0.10.2,<0.13", "libtpu==0.0.42.*"]
+# What benchmarks measure us against; never needed to run.
+PEERS = ["torch>=2.8,<3", "diffusers>=0.38,<0.43"]
 
 setuptools.setup(
     name="dreamgen_jax",
@@ -53,10 +55,11 @@ setuptools.setup(
         "orbax-checkpoint>=0.12.8,<0.13",
         "pillow>=11,<14",
         "pyarrow>=18,<27",
+        "qwix>=0.1.8,<0.2",
         "sentencepiece>=0.2,<0.3",
         "simplejpeg>=1.8,<2",
         "tensorflow-datasets>=4.9.10,<4.10",
         "tokenizers>=0.21,<0.24",
     ],
-    extras_require={"sim": SIM, "dev": DEV, "tpu": TPU},
+    extras_require={"sim": SIM, "dev": DEV, "tpu": TPU, "peers": PEERS},
 )

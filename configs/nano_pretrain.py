@@ -82,7 +82,7 @@ def get_config(arg=None):
       inputs=dict(latents="latents_narrow", start="world_model"), model=model,
       text_dropout=0.1,
       train=common.train(
-          steps(6000), 16, common.optim(1e-3, 200), ema=True,
+          steps(4000), 16, common.optim(1e-3, 200), ema=True,
           log_steps=50, eval_steps=1000))
   config.export = common.section(
       stage="export", inputs=dict(latents="latents", vae="vae",

@@ -26,15 +26,25 @@ def build(kind: str, spec: Mapping[str, Any], **fixed: Any) -> Any:
         f"{spec['name']} has no preset {spec['preset']!r}; have: "
         f"{', '.join(module.PRESETS)}."
         + registry.nearest(spec["preset"], list(module.PRESETS)))
-  config = module.PRESETS[spec["preset"]]
   changes = dict(spec.get("kw", {})) | fixed
+  return module.Model(
+      _changed(module.PRESETS[spec["preset"]], changes, spec["name"]))
+
+
+def _changed(config: Any, changes: Mapping[str, Any], name: str) -> Any:
+  """The dataclass with some fields, and some fields of its parts, replaced."""
   fields = [field.name for field in dataclasses.fields(config)]
-  for name in changes:
-    if name not in fields:
+  values = {}
+  for key, value in changes.items():
+    if key not in fields:
       raise errors.ConfigError(
-          f"{spec['name']} has no option {name!r}; have: {', '.join(fields)}."
-          + registry.nearest(name, fields))
-  return module.Model(dataclasses.replace(config, **changes))
+          f"{name} has no option {key!r}; have: {', '.join(fields)}."
+          + registry.nearest(key, fields))
+    part = getattr(config, key)
+    values[key] = (_changed(part, value, f"{name}.{key}")
+                   if dataclasses.is_dataclass(part)
+                   and not dataclasses.is_dataclass(value) else value)
+  return dataclasses.replace(config, **values)
 
 
 def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ Reads a batch of
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import einops
 import flax.linen as nn
@@ -83,8 +83,6 @@ class Config:
     for name in ("cameras", "image_size", "widths", "crop"):
       value = getattr(self, name)
       object.__setattr__(self, name, None if value is None else tuple(value))
-    if isinstance(self.vision, Mapping):
-      object.__setattr__(self, "vision", vision_lib.Config(**self.vision))
     factor = 2 ** (len(self.widths) - 1)
     if self.horizon % factor:
       raise errors.ConfigError(

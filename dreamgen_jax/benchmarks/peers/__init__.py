@@ -1,0 +1,1 @@
+"""Other people's implementations, timed beside ours; the only use of torch."""

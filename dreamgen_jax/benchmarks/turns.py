@@ -1,0 +1,78 @@
+"""Two processes that take turns at the same tasks: a fair race on one machine.
+
+Each side is a process of its own, so its peak memory is its own, and whatever
+else the machine does falls on both. Knows nothing but the standard library,
+so that a peer can run in another environment.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def serve(tasks: Mapping[str, Callable[[], float]]) -> None:
+  """One side: runs the tasks that stdin names, answers in JSON lines.
+
+  A task returns a number that shows what it computed.
+  """
+  answers = os.fdopen(os.dup(1), "w")
+  os.dup2(2, 1)  # whatever a library prints is no answer
+  for line in sys.stdin:
+    begin = time.perf_counter()
+    value = float(tasks[line.strip()]())  # waits until it is computed
+    answers.write(json.dumps({
+        "seconds": time.perf_counter() - begin, "value": value,
+        "peak_mib": resource.getrusage(
+            resource.RUSAGE_SELF).ru_maxrss / 1024}) + "\n")
+    answers.flush()
+
+
+class Side:
+  """A process that serves tasks."""
+
+  def __init__(self, command: Sequence[str]):
+    """Starts it; its errors go to our stderr."""
+    self._command = list(command)
+    self._process = subprocess.Popen(
+        self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True)
+
+  def run(self, task: str) -> dict[str, Any]:
+    """One task: seconds, value, and the process's peak_mib so far.
+
+    Raises:
+      RuntimeError: the process has died.
+    """
+    try:
+      self._process.stdin.write(task + "\n")
+      self._process.stdin.flush()
+      answer = self._process.stdout.readline()
+    except BrokenPipeError:
+      answer = ""
+    if not answer:
+      raise RuntimeError(f"{' '.join(self._command)} ended early.")
+    return json.loads(answer)
+
+  def close(self) -> None:
+    """Ends it."""
+    self._process.stdin.close()
+    self._process.wait()
+
+
+def race(sides: Mapping[str, Side], task: str,
+         rounds: int) -> dict[str, dict[str, float]]:
+  """Each side's fastest round after one that does not count (compilation).
+
+  Fastest, because other work on the machine only ever adds to a round.
+  """
+  found: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+  for _ in range(rounds + 1):
+    for name, side in sides.items():
+      found[name].append(side.run(task))
+  return {name: min(rows[1:], key=lambda row: row["seconds"])
+          | {"first": rows[0]["value"]} for name, rows in found.items()}
