@@ -13,7 +13,7 @@ There are two ways to use them, equal but for rounding:
 import dataclasses
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -31,11 +31,14 @@ class Config:
     rank: columns of A.
     alpha: the adapter's strength is alpha / rank.
     match: regex, or several, searched in the "/"-joined paths of layers.
+    quantize: how the frozen base is held while they train: one of
+      `quantize.KINDS`, or None for as it is.
   """
 
   rank: int
   alpha: float
   match: str | tuple[str, ...]
+  quantize: str | None = None
 
   @property
   def scale(self) -> float:
@@ -107,10 +110,28 @@ def merge(
   Raises:
     ConfigError: adapters without a layer of their shape in `params`.
   """
+  return merge_all(params, [(adapters, config.scale)])
+
+
+def merge_all(
+    params: interfaces.Params,
+    parts: Sequence[tuple[interfaces.Params, float]],
+) -> interfaces.Params:
+  """As `merge`, of several (adapters, factor of A B); rounded once.
+
+  The changes are added up in the order given.
+
+  Raises:
+    ConfigError: see `merge`.
+  """
   flat = paths.flatten(params)
-  for path, a, b in _pairs(flat, adapters):
+  changes: dict[str, Any] = {}
+  for adapters, factor in parts:
+    for path, a, b in _pairs(flat, adapters):
+      change = factor * jnp.matmul(a, b, precision="highest")
+      changes[path] = changes[path] + change if path in changes else change
+  for path, change in changes.items():
     kernel = flat[f"{path}/kernel"]
-    change = config.scale * jnp.matmul(a, b)
     flat[f"{path}/kernel"] = (kernel + change).astype(kernel.dtype)
   return paths.unflatten(flat)
 

@@ -14,7 +14,8 @@ def path_mask(params: Any, pattern: str) -> Any:
   regex = re.compile(pattern)
 
   def matches(path, unused_leaf):
-    return bool(regex.search("/".join(str(entry.key) for entry in path)))
+    return bool(regex.search(
+        jax.tree_util.keystr(path, simple=True, separator="/")))
 
   return jax.tree_util.tree_map_with_path(matches, params)
 

@@ -54,6 +54,8 @@ def by_rules(tree: Any, rules: list[tuple[str, tuple]],
 
   def shard(path, leaf):
     name = "/".join(_entry(entry) for entry in path)
+    # The parts of a quantised kernel lie as the kernel would.
+    name = re.sub(r"/kernel/(qvalue|scale)$", "/kernel", name)
     for pattern, axes in rules:
       if re.search(pattern, name):
         axes = axes[-leaf.ndim:] if leaf.ndim else ()
