@@ -11,6 +11,9 @@ from dreamgen_jax import types
 
 Params = dict[str, Any]
 Batch = Mapping[str, Any]
+# Metadata of a config's field that is younger than results on disk: while it
+# has its default, their keys leave it out.
+LATER = {"later": True}
 
 
 class Objective(Protocol):
@@ -43,8 +46,12 @@ class WorldModel(Trainable, Protocol):
   """Batch: latent f32[b,t,h,w,c], leaves of encode_frame and encode_text.
 
   Its config has frames, height, width, video_hz, steps, guidance,
-  latent_shape; `experts`, the names of the parameters that are tuned; and
-  `text_sees_frame`: whether a prompt's states depend on the first frame.
+  latent_shape; `experts`, the names of the parameters that are tuned;
+  `text_sees_frame`: whether a prompt's states depend on the first frame;
+  `sees_last_frame`: whether a clip is told its last frame too, which
+  `encode_frame` and `generate` are then given as `last`, u8[b,h,w,3];
+  `negative`, the prompt of the unguided branch; and `sampling`, the names of
+  the fields that a stage may replace when it dreams.
   """
 
   def tokenize(self, tokenizer: Any, prompts: Sequence[str]) -> Batch:

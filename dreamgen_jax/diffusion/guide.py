@@ -10,13 +10,15 @@ from dreamgen_jax import errors
 
 
 def classifier_free(
-    predict: Callable[..., Any], scale: float, *, base: str = "uncond"
+    predict: Callable[..., Any], scale: float | Callable[[Any], Any], *,
+    base: str = "uncond",
 ) -> Callable[..., Any]:
   """Runs both branches as one batch of twice the size and mixes them.
 
   Args:
     predict: (x [b, ...], t, *inputs) -> [b, ...]; t is one number for all.
-    scale: g. The branch without the condition is not run where it cancels.
+    scale: g, or t -> g. The branch without the condition is not run where it
+      cancels at every t.
     base: "uncond" gives uncond + g (cond - uncond), as most models use it;
       "cond" gives cond + g (cond - uncond), as Cosmos does.
 
@@ -29,10 +31,11 @@ def classifier_free(
   """
   if base not in ("uncond", "cond"):
     raise errors.ConfigError(f"Guidance base {base!r}; have: uncond, cond.")
-  total = scale + 1.0 if base == "cond" else scale
+  offset = 1.0 if base == "cond" else 0.0
 
   def guided(x, t, cond_inputs, uncond_inputs):
-    if total == 1.0:
+    total = offset + (scale(t) if callable(scale) else scale)
+    if not callable(scale) and total == 1.0:
       return predict(x, t, *cond_inputs)
     def both(a, b):
       return jnp.concatenate([a, b])

@@ -77,7 +77,9 @@ def ddim(
     steps: network calls, at most T; the first one is at step T-1.
 
   Returns:
-    Data [b, ...].
+    Data [b, ...]; with the noise of step 0 left in it where a whole number of
+    strides, T // steps, does not fit, as in 7 steps of 1000. So the released
+    samplers do it.
 
   Raises:
     ConfigError: no steps, or more than T.
@@ -104,16 +106,18 @@ def dpm_solver(
 ) -> types.Array:
   """SDE DPM-Solver++ 2M (arXiv 2211.01095), fresh noise at every step.
 
-  The first two steps and the last are of order 1: what precedes them, or what
-  follows, lies infinitely far away in the log of signal to noise.
+  The first two steps, and the last if it arrives at data, are of order 1: what
+  precedes them, or what follows, lies infinitely far away in the log of signal
+  to noise.
 
   Args:
     predict, x, alphas, steps: see `ddim`.
     draw: number of the call i32[] -> unit noise of x's shape, e.g. by
-      `fold_in(key, number)`; what it returns for the last one is not used.
+      `fold_in(key, number)`; what it returns for one that arrives at data is
+      not used.
 
   Returns:
-    Data [b, ...].
+    Data [b, ...]; see `ddim` about the noise that may be left.
 
   Raises:
     ConfigError: no steps, or more than T.
@@ -125,7 +129,7 @@ def dpm_solver(
   gain = np.sqrt(ahead) * (1 - shrink**2)
   deviation = np.sqrt((1 - ahead) * (1 - shrink**2))
   slope = np.zeros(steps)
-  for i in range(2, steps - 1):
+  for i in range(2, steps - (ahead[-1] == 1)):
     way = -np.log(shrink[i])
     slope[i] = 0.5 * way / (_log_ratio(level[i]) - _log_ratio(level[i - 1]))
   rows = _columns(times, np.sqrt(level), np.sqrt(1 - level), keep,
@@ -149,10 +153,11 @@ def _route(alphas, steps):
     raise errors.ConfigError(
         f"{steps} sampler steps; the schedule has 1 to {total}.")
   times = np.round((steps - np.arange(steps)) * total / steps).astype(int) - 1
-  # As released: a whole stride ahead, which may be one beside the next call.
-  ahead = alphas[np.maximum(times - total // steps, 0)]
-  ahead[-1] = 1.0
-  return times, alphas[times], ahead
+  # As released: a whole stride ahead, which may be one beside the next call;
+  # the last call arrives at data only if that lies before step 0.
+  target = times - total // steps
+  return times, alphas[times], np.where(
+      target < 0, 1.0, alphas[np.maximum(target, 0)])
 
 
 def _log_ratio(alpha):

@@ -1,11 +1,14 @@
 """Identical blocks in a row: the one place of scan and rematerialisation."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
-from dreamgen_jax import errors
+from dreamgen_jax import errors, types
+from dreamgen_jax.diffusion import reuse
 
 # What the backward pass may keep instead of computing it again.
 _POLICIES = {
@@ -49,3 +52,23 @@ def repeat(block: nn.Module, x: Any, *inputs: Any, depth: int,
       length=depth,
   )
   return loop(block, x, *inputs)[0]
+
+
+def remembered(module: nn.Module, blocks: Callable[[types.Array], types.Array],
+               x: types.Array,
+               memory: reuse.Memory | None = None) -> types.Array:
+  """Runs blocks, or adds again what they added to their input before.
+
+  Args:
+    module: whose submodules the blocks are.
+    blocks: x [b, l, d] -> the same shape.
+    x: their input.
+    memory: says which; None runs the blocks.
+  """
+  if memory is None:
+    return blocks(x)
+  factor, before = memory.recall(x)
+  added = nn.cond(factor > 0, lambda _, x: before,
+                  lambda _, x: blocks(x) - x, module, x)
+  memory.keep(added)
+  return x + jnp.where(factor > 0, factor, 1).astype(x.dtype) * added

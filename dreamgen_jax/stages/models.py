@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dreamgen_jax import errors, registry
+from dreamgen_jax import errors, interfaces, registry
 
 KINDS = ("world_models", "labelers", "policies")
 
@@ -28,11 +28,15 @@ def build(kind: str, spec: Mapping[str, Any], **fixed: Any) -> Any:
         + registry.nearest(spec["preset"], list(module.PRESETS)))
   changes = dict(spec.get("kw", {})) | fixed
   return module.Model(
-      _changed(module.PRESETS[spec["preset"]], changes, spec["name"]))
+      changed(module.PRESETS[spec["preset"]], changes, spec["name"]))
 
 
-def _changed(config: Any, changes: Mapping[str, Any], name: str) -> Any:
-  """The dataclass with some fields, and some fields of its parts, replaced."""
+def changed(config: Any, changes: Mapping[str, Any], name: str) -> Any:
+  """The dataclass with some fields, and some fields of its parts, replaced.
+
+  Raises:
+    ConfigError: unknown field; lists what `name` has.
+  """
   fields = [field.name for field in dataclasses.fields(config)]
   values = {}
   for key, value in changes.items():
@@ -41,7 +45,7 @@ def _changed(config: Any, changes: Mapping[str, Any], name: str) -> Any:
           f"{name} has no option {key!r}; have: {', '.join(fields)}."
           + registry.nearest(key, fields))
     part = getattr(config, key)
-    values[key] = (_changed(part, value, f"{name}.{key}")
+    values[key] = (changed(part, value, f"{name}.{key}")
                    if dataclasses.is_dataclass(part)
                    and not dataclasses.is_dataclass(value) else value)
   return dataclasses.replace(config, **values)
@@ -51,11 +55,22 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
   """Every size of the model that a section names, whatever kind it is of."""
   for kind in KINDS:
     if spec["name"] in registry.names(kind):
-      return dataclasses.asdict(build(kind, spec).config)
+      return _sizes(build(kind, spec).config)
   known = [name for kind in KINDS for name in registry.names(kind)]
   raise errors.ConfigError(
       f"Unknown model {spec['name']!r}; have: {', '.join(known)}."
       + registry.nearest(spec["name"], known))
+
+
+def _sizes(config: Any) -> dict[str, Any]:
+  """Field -> value, parts in turn; see `interfaces.LATER`."""
+  values = {}
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    if field.metadata != interfaces.LATER or value != field.default:
+      values[field.name] = (
+          _sizes(value) if dataclasses.is_dataclass(value) else value)
+  return values
 
 
 def rules(kind: str, spec: Mapping[str, Any]) -> list[tuple[str, tuple]]:

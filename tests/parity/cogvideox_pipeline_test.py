@@ -27,7 +27,8 @@ def _model(kwargs, files):
       transformer, vae_test.config_of(kwargs["vae"]), text,
       frames=call["num_frames"], height=call["height"], width=call["width"],
       video_hz=8.0, steps=call["num_inference_steps"],
-      guidance=call["guidance_scale"]))
+      guidance=call["guidance_scale"],
+      dynamic_guidance=call["use_dynamic_cfg"]))
   target = jax.eval_shape(found.init, jax.random.key(0))
   tables = names.parts(found.config)
   params = {part: weights.load(
@@ -60,10 +61,10 @@ def test_image_to_video(golden, case, monkeypatch):
   inputs, outputs = files["inputs"], files["outputs"]
   calls, run = [], dit.Transformer.__call__
 
-  def recorded(self, latent, time, text):
+  def recorded(self, latent, time, text, memory):
     jax.debug.callback(lambda *seen: calls.append(seen), latent, time,
                        ordered=True)
-    return run(self, latent, time, text)
+    return run(self, latent, time, text, memory)
 
   monkeypatch.setattr(dit.Transformer, "__call__", recorded)
 

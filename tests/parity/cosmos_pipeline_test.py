@@ -43,11 +43,12 @@ def _config(kwargs, text_len):
 class _Recorded(model.Model):
   """Keeps what the transformer is told."""
 
-  def velocity(self, params, noisy, tau, clean, known, text):
+  def velocity(self, params, noisy, tau, clean, known, text, memory=None):
     told, time = model._tell(noisy, tau, clean, known)
     jax.debug.callback(lambda *seen: params["calls"].append(seen), told, time,
                        ordered=True)
-    return super().velocity(params, noisy, tau, clean, known, text)
+    return super().velocity(
+        params, noisy, tau, clean, known, text, memory)
 
 
 @pytest.mark.parametrize("case", golden_cases.cases("pipe_cosmos_v2w"))
@@ -73,7 +74,7 @@ def test_video_to_world(golden, case):
     return vae.normalise(c.vae, vae.mode(moments))
 
   def pipeline(frame, noise):
-    latent = dreamer.generate_latent(
+    latent = dreamer.denoise(
         params | {"calls": calls}, noise, {"condition": encode(frame)}, *texts)
     video = vae.decode(c.vae, params["vae"], vae.denormalise(c.vae, latent))
     return latent, video

@@ -44,15 +44,19 @@ class Config(model.Config):
 def _model(kwargs, text_len):
   sizes, call = kwargs["transformer"], kwargs["call"]
   heads, image_dim = sizes["num_attention_heads"], sizes.get("image_dim")
+  positions = sizes.get("pos_embed_seq_len")  # of a first and a last frame
   transformer = dit.Config(
       width=heads * sizes["attention_head_dim"], heads=heads,
       layers=sizes["num_layers"], ffn=sizes["ffn_dim"],
       in_channels=sizes["in_channels"], out_channels=sizes["out_channels"],
       text_dim=sizes["text_dim"], text_len=text_len,
-      freq_dim=sizes["freq_dim"], image_dim=image_dim, epsilon=sizes["eps"])
+      freq_dim=sizes["freq_dim"], image_dim=image_dim,
+      image_positions=positions, epsilon=sizes["eps"])
   changes = {}
   if kwargs.get("expand_timesteps"):
     changes["given"] = "replace"
+  if positions:
+    changes["given"] = "both_ends"
   if "boundary_ratio" in kwargs:
     changes = {"boundary": kwargs["boundary_ratio"],
                "low_guidance": call["guidance_scale_2"]}
@@ -84,21 +88,25 @@ def _load(dreamer, files, image):
 
 
 @pytest.mark.parametrize("case", golden_cases.cases(
-    "pipe_wan_i2v", "pipe_wan22_ti2v", "pipe_wan22_a14b"))
+    "pipe_wan_i2v", "pipe_wan_flf2v", "pipe_wan22_ti2v", "pipe_wan22_a14b"))
 def test_image_to_video(golden, case):
   kwargs, files = golden(case)
   inputs, outputs = files["inputs"], files["outputs"]
   dreamer = _model(kwargs, inputs["prompt_embeds"].shape[1])
   image = inputs.get("image_embeds")
+  if image is not None:  # of two frames, one behind the other
+    image = rearrange(image, "b i d -> 1 (b i) d")
   params = _load(dreamer, files, image)
   # The released pipeline was given the CLIP states, and no tower.
   plain = dataclasses.replace(dreamer.config, image=None, transformer=(
       dataclasses.replace(dreamer.config.transformer, image_dim=None)))
-  frame = rearrange(inputs["image"], "b c h w -> b h w c") * 2 - 1
+  frame, *last = (
+      rearrange(inputs[name], "b c h w -> b h w c") * 2 - 1
+      for name in ("image", "last_image") if name in inputs)
 
   @jax.jit
   def pipeline(frame, noise):
-    given = Spy(plain).encode_frame(params, frame)
+    given = Spy(plain).encode_frame(params, frame, *last)
     if image is not None:
       given["image"] = image
     latent = dreamer.denoise(

@@ -172,7 +172,7 @@ def test_gradient_reaches_every_parameter():
 class _Linear(cosmos.Model):
   """Its network is the mean over what it is told."""
 
-  def velocity(self, params, noisy, tau, clean, known, text):
+  def velocity(self, params, noisy, tau, clean, known, text, memory=None):
     told, time = model_lib._tell(noisy, tau, clean, known)
     mean = jnp.mean(told[..., :-model_lib.MASKS], axis=1, keepdims=True)
     return mean + time[:, :, None, None, None]
@@ -258,7 +258,7 @@ def test_a_clip_goes_on_from_several_frames():
   model, params = _small()
   batch = _batch(model, 1)
   given, text = batch["latent"][:, :2], {"text": batch["text"]}
-  latent = jax.jit(model.generate_latent)(
+  latent = jax.jit(model.denoise)(
       params, batch["latent"][::-1], {"condition": given}, text, text)
   np.testing.assert_array_equal(latent[:, :2], given)
   assert np.isfinite(latent).all() and np.any(latent[:, 2:])

@@ -110,6 +110,12 @@ CASES = {
         False,
         dict(height=32, width=16, num_frames=9, num_inference_steps=3,
              guidance_scale=6.0, use_dynamic_cfg=False)),
+    "pipe_cogvideox_i2v_dynamic_b": lambda case: _pipeline(
+        case, {**FIRST, "in_channels": 8, "out_channels": 4, "num_layers": 1,
+               "sample_height": 2, "sample_width": 2, "sample_frames": 5},
+        False,  # 7 strides of 142 leave the least noise in
+        dict(height=16, width=16, num_frames=5, num_inference_steps=7,
+             guidance_scale=6.0, use_dynamic_cfg=True)),
     "pipe_cogvideox15_i2v_b": lambda case: _pipeline(
         case, {**SECOND, "num_attention_heads": 1}, True,
         dict(height=16, width=32, num_frames=9, num_inference_steps=2,

@@ -128,6 +128,7 @@ def _schedulers(case):
   for name, (cls, config, asked) in FLOW.items():
     _walk(case, name, cls, config, asked, x)
   _cog_dpm(case, "cogvideox_dpm_5b_n9", 9, x)
+  _cog_dpm(case, "cogvideox_dpm_5b_n7", 7, x)
   _karras(case, "cosmos_karras_euler_n7", 7, x)
 
 

@@ -114,7 +114,7 @@ SMALL_VAE_2_2 = dict(
 
 
 def _pipeline(case, sizes, vae_sizes, shift, call, text_tokens, **options):
-  """Image to video from a picture and the prompt's states."""
+  """Image to video from a picture, or two, and the prompt's states."""
   sizes = {**TRANSFORMER, **sizes}
   vae = case.fill(diffusers.AutoencoderKLWan(**vae_sizes), "vae/",
                   quiet=("decoder.conv_out.weight",))
@@ -138,8 +138,12 @@ def _pipeline(case, sizes, vae_sizes, shift, call, text_tokens, **options):
       "call": call, **options}
   factor = vae_sizes.get("scale_factor_spatial", 8)
   if sizes.get("image_dim"):
-    states = case.normal("clip", 1, 4, sizes["image_dim"])
+    pair = 2 if sizes.get("pos_embed_seq_len") else 1  # first and last frame
+    states = case.normal("clip", pair, 4, sizes["image_dim"])
     case.given(image_embeds=states)
+    if pair == 2:
+      case.given(last_image=case.picture(
+          "last_image", 1, 3, call["height"], call["width"]))
     pipe.encode_image = lambda image, device: states  # there is no tower
   given = case.given(
       image=case.picture("image", 1, 3, call["height"], call["width"]),
@@ -148,7 +152,8 @@ def _pipeline(case, sizes, vae_sizes, shift, call, text_tokens, **options):
           call["height"] // factor, call["width"] // factor),
       **{name: case.normal(name, 1, text_tokens, sizes["text_dim"])
          for name in ("prompt_embeds", "negative_prompt_embeds")})
-  latents, video = case_lib.run_both(pipe, **given, **call)
+  latents, video = case_lib.run_both(
+      pipe, **given, last_image=case.inputs.get("last_image"), **call)
   if options.get("expand_timesteps"):
     # The pipeline puts the picture back after the last step; the last call's
     # first latent frame is the picture.
@@ -165,6 +170,17 @@ def _pipe_2_1(case):
       SMALL_VAE, 3.0,
       dict(height=32, width=16, num_frames=5, num_inference_steps=3,
            guidance_scale=4.0), 512)
+
+
+def _pipe_2_1_first_and_last_frame(case):
+  _pipeline(
+      case, dict(num_attention_heads=2, attention_head_dim=8, in_channels=36,
+                 out_channels=16, text_dim=6, freq_dim=16, ffn_dim=40,
+                 num_layers=1, image_dim=20, added_kv_proj_dim=16,
+                 pos_embed_seq_len=8),
+      SMALL_VAE, 16.0,
+      dict(height=16, width=32, num_frames=9, num_inference_steps=3,
+           guidance_scale=5.5), 512)
 
 
 def _pipe_2_2_two_experts(case):
@@ -196,6 +212,7 @@ CASES = {
     "wan_vae_b": _autoencoder_2_1,
     "wan22_vae_b": _autoencoder_2_2,
     "pipe_wan_i2v_b": _pipe_2_1,
+    "pipe_wan_flf2v_b": _pipe_2_1_first_and_last_frame,
     "pipe_wan22_a14b_b": _pipe_2_2_two_experts,
     "pipe_wan22_ti2v_b": _pipe_2_2_time_per_token,
 }

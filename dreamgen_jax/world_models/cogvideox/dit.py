@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dreamgen_jax import errors, sharding
+from dreamgen_jax.diffusion import reuse
 from dreamgen_jax.layers import attention, embed, norm, rope, stack
 
 OFFSET = 2.0  # the only value that the 1.5 weights have seen
@@ -152,13 +153,15 @@ class Transformer(nn.Module):
 
   @nn.compact
   def __call__(self, latent: jax.Array, time: jax.Array,
-               text: jax.Array) -> jax.Array:
+               text: jax.Array,
+               memory: reuse.Memory | None = None) -> jax.Array:
     """Runs the transformer.
 
     Args:
       latent: f32[b,t,h,w,c] with all `in_channels`.
       time: the diffusion step, 0 to 999, f32[b].
       text: f32[b,m,text_dim]; all rows are attended.
+      memory: of a sampling run that skips blocks.
 
     Returns:
       f32[b,t,h,w,out_channels].
@@ -202,8 +205,9 @@ class Transformer(nn.Module):
     front = ((c.text_len, 0), (0, 0))
     cos = jnp.pad(cos, front, constant_values=1.0)  # l k/2
     sin = jnp.pad(sin, front)
-    x = stack.repeat(Block(c, name="blocks"), x, time, is_text, cos, sin,
-                     depth=c.layers, remat=c.remat)
+    x = stack.remembered(self, lambda x: stack.repeat(
+        Block(c, name="blocks"), x, time, is_text, cos, sin,
+        depth=c.layers, remat=c.remat), x, memory)
 
     x = norm.LayerNorm(c.epsilon, name="norm")(x[:, c.text_len:])
     parts = _dense(2 * c.width, "float32", "head_modulation", _ZEROS)(

@@ -8,7 +8,8 @@ odd number of them, carries the condition, and is dropped before decoding.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,10 @@ import tokenizers
 
 from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.diffusion import guide, process, v_prediction
+from dreamgen_jax.diffusion import reuse as reuse_lib
 from dreamgen_jax.encoders import t5
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
-from dreamgen_jax.layers import pixels
+from dreamgen_jax.layers import patches, pixels
 from dreamgen_jax.world_models.cogvideox import dit, vae
 
 
@@ -32,6 +34,10 @@ class Config:
     frames, height, width, video_hz: the clip.
     steps, guidance: sampler defaults.
     sampler: "ddim" (no noise on the way) or "dpm" (the SDE solver).
+    dynamic_guidance: let the guidance change from step to step as the released
+      pipelines do, between 1 and 1 + guidance, see `Model.scale`.
+    negative: prompt of the unguided branch, as released.
+    reuse: steps of sampling that do without the blocks; off.
   """
 
   transformer: dit.Config
@@ -44,6 +50,11 @@ class Config:
   steps: int = 50
   guidance: float = 6.0
   sampler: str = "ddim"
+  dynamic_guidance: bool = dataclasses.field(
+      default=False, metadata=interfaces.LATER)
+  negative: str = dataclasses.field(default="", metadata=interfaces.LATER)
+  reuse: reuse_lib.Config = dataclasses.field(
+      default=reuse_lib.Config(), metadata=interfaces.LATER)
 
   def __post_init__(self):
     t = self.transformer
@@ -59,6 +70,16 @@ class Config:
           f"text_dim is {t.text_dim}; they must be equal.")
     if self.sampler not in ("ddim", "dpm"):
       raise errors.ConfigError(f"Sampler {self.sampler!r}; have: ddim, dpm.")
+    patches.check(self.latent_shape, t.patch, self.vae.space_factor)
+    frames, height, width, _ = self.latent_shape
+    tokens = t.text_len + math.prod(
+        size // side for size, side in zip(
+            (frames + self.front, height, width), t.patch, strict=True))
+    if t.positions not in (None, tokens):
+      raise errors.ConfigError(
+          f"{self.frames} frames of {self.height}x{self.width} pixels, with "
+          f"their text, are {tokens} tokens; this model has positions for "
+          f"{t.positions}, and works at the released size alone.")
 
   @property
   def latent_shape(self) -> tuple[int, int, int, int]:
@@ -69,6 +90,9 @@ class Config:
   def front(self) -> int:
     """Latent frames put in front, so that patches over time come out even."""
     return -self.latent_shape[0] % self.transformer.patch[0]
+
+  sees_last_frame = False
+  sampling = ("sampler", "dynamic_guidance", "reuse")
 
   @property
   def experts(self) -> tuple[str, ...]:
@@ -188,12 +212,13 @@ class Model:
     return jnp.mean(error, axis=(1, 2, 3, 4))
 
   def predict(self, params: interfaces.Params, noisy: types.Array,
-              step: types.Array, batch: interfaces.Batch) -> types.Array:
+              step: types.Array, batch: interfaces.Batch,
+              memory: reuse_lib.Memory | None = None) -> types.Array:
     """The network's v, like `noisy` f32[b,t + front,h,w,c], at step [b]."""
     return dit.Transformer(self.config.transformer).apply(
         {"params": params["transformer"]},
         self._tell(noisy, batch["condition"]), step.astype(jnp.float32),
-        batch["text"])
+        batch["text"], memory)
 
   def _tell(self, noisy, condition):
     """Noise | condition in the first frame, then zeros, along the channels."""
@@ -204,7 +229,8 @@ class Model:
 
   def _pad_front(self, latent):
     """Puts copies of the first latent frame in front: [b,t + front,h,w,c]."""
-    copies = latent[:, :1].repeat(self.config.front, 1)
+    front = -latent.shape[1] % self.config.transformer.patch[0]
+    copies = latent[:, :1].repeat(front, 1)
     return jnp.concatenate([copies, latent], axis=1)
 
   # --- dreaming --------------------------------------------------------------
@@ -240,30 +266,48 @@ class Model:
     return self.decode(params, latent)
 
   def denoise(self, params, noise, given, text, empty_text, *, draw,
-              steps=None, guidance=None) -> types.Array:
+              steps=None, guidance=None, memory=None) -> types.Array:
     """As `generate`, from noise and `encode_frame`'s leaves to the latent.
 
     `draw` is that of `v_prediction.dpm_solver`; "ddim" does not call it.
+    `memory` is a new `reuse.Memory`, instead of one by the config.
     """
-    c = self.config
+    c, steps = self.config, steps or self.config.steps
     cond, uncond = {**given, **text}, {**given, **empty_text}
+    scale = self.scale(steps, c.guidance if guidance is None else guidance)
+    if memory is None:
+      memory = reuse_lib.planned(c.reuse, steps)
 
-    def v(noisy, step, batch):
-      return self.predict(
-          params, noisy, jnp.full(noisy.shape[:1], step), batch)
+    def predict(noisy, step, memory):
+      def v(noisy, step, batch):
+        return self.predict(
+            params, noisy, jnp.full(noisy.shape[:1], step), batch, memory)
 
-    guided = guide.classifier_free(
-        v, c.guidance if guidance is None else guidance)
+      return guide.classifier_free(v, scale)(noisy, step, (cond,), (uncond,))
 
-    def predict(noisy, step):
-      return guided(noisy, step, (cond,), (uncond,))
-
-    route = (predict, noise, v_prediction.alphas(), steps or c.steps)
+    predict = reuse_lib.remember(predict, noise, memory)
+    route = (predict, noise, v_prediction.alphas(), steps)
     if c.sampler == "dpm":
       latent = v_prediction.dpm_solver(*route, draw)
     else:
       latent = v_prediction.ddim(*route)
     return latent[:, c.front:]
+
+  def scale(self, steps: int, guidance: float
+            ) -> float | Callable[[types.Array], types.Array]:
+    """What guides at each step of the schedule, step f32[] -> f32[].
+
+    A curve of the share of the way that lies behind, says the formula; but the
+    released one takes the steps of the schedule, up to 999, for those of the
+    sampler, and jumps. Weights and users know it so. Source: diffusers
+    `pipeline_cogvideox_image2video.py`.
+    """
+    if not self.config.dynamic_guidance or guidance == 1.0:
+      return guidance
+    share = (steps - np.arange(process.TRAIN_STEPS)) / steps
+    curve = 1 + guidance * (1 - np.cos(np.pi * share**5)) / 2
+    table = jnp.asarray(curve, jnp.float32)
+    return lambda step: table[step.astype(int)]
 
   def decode(self, params: interfaces.Params,
              latent: types.Array) -> types.Array:

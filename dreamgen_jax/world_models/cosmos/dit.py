@@ -16,6 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 from dreamgen_jax import errors, sharding
+from dreamgen_jax.diffusion import reuse
 from dreamgen_jax.layers import attention, embed, modulate, norm, rope, stack
 
 BASE_HZ = 24.0  # video rate at which scaled temporal positions count by one
@@ -180,7 +181,8 @@ class Transformer(nn.Module):
 
   @nn.compact
   def __call__(self, latent: jax.Array, time: jax.Array,
-               text: jax.Array) -> jax.Array:
+               text: jax.Array,
+               memory: reuse.Memory | None = None) -> jax.Array:
     """Runs the transformer.
 
     Args:
@@ -188,6 +190,7 @@ class Transformer(nn.Module):
       time: the diffusion time in [0, 1], f32[b]; or f32[b,t] when each latent
         frame has its own.
       text: f32[b,m,text_dim], zero past each prompt's end.
+      memory: of a sampling run that skips blocks.
 
     Returns:
       f32[b,t,h,w,out_channels].
@@ -218,8 +221,9 @@ class Transformer(nn.Module):
     time = norm.RMSNorm(c.epsilon, name="time_norm")(wave)  # b g d
 
     cos, sin = self._rotary(grid)
-    x = stack.repeat(Block(c, name="blocks"), x, time, shared, text, cos, sin,
-                     depth=c.layers, remat=c.remat)
+    x = stack.remembered(self, lambda x: stack.repeat(
+        Block(c, name="blocks"), x, time, shared, text, cos, sin,
+        depth=c.layers, remat=c.remat), x, memory)
 
     shift, scale = Modulation(c, 2, name="head_modulation")(time, shared)
     x = norm.LayerNorm(c.epsilon, affine=False, dtype=jnp.float32,

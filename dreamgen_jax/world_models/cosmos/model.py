@@ -17,9 +17,10 @@ import tokenizers
 
 from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.diffusion import edm, guide, process
+from dreamgen_jax.diffusion import reuse as reuse_lib
 from dreamgen_jax.encoders import t5
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
-from dreamgen_jax.layers import pixels
+from dreamgen_jax.layers import patches, pixels
 from dreamgen_jax.world_models.cosmos import dit
 from dreamgen_jax.world_models.wan import vae
 
@@ -44,6 +45,8 @@ class Config:
       (diffusers': steps - 1 calls, and the least noise stays in).
     steps, guidance: sampler defaults; with guidance g, the result is
       cond + g (cond - uncond), so that 0 is none.
+    negative: prompt of the unguided branch, as released.
+    reuse: steps of sampling that do without the blocks; off.
   """
 
   transformer: dit.Config
@@ -60,9 +63,13 @@ class Config:
   solver: str = "adams_bashforth"
   steps: int = 35
   guidance: float = 7.0
+  negative: str = dataclasses.field(default="", metadata=interfaces.LATER)
+  reuse: reuse_lib.Config = dataclasses.field(
+      default=reuse_lib.Config(), metadata=interfaces.LATER)
 
   experts = ("transformer",)
-  text_sees_frame = False
+  text_sees_frame = sees_last_frame = False
+  sampling = ("solver", "sigmas", "reuse")
 
   def __post_init__(self):
     if self.solver not in SOLVERS:
@@ -78,6 +85,8 @@ class Config:
       raise errors.ConfigError(
           f"The transformer's in_channels is {self.transformer.in_channels}; "
           f"latent and masks have {wanted} channels.")
+    patches.check(
+        self.latent_shape, self.transformer.patch, self.vae.space_factor)
 
   @property
   def latent_shape(self) -> tuple[int, int, int, int]:
@@ -202,14 +211,15 @@ class Model:
 
   def velocity(self, params: interfaces.Params, noisy: types.Array,
                tau: types.Array, clean: types.Array, known: types.Array,
-               text: types.Array) -> types.Array:
+               text: types.Array,
+               memory: reuse_lib.Memory | None = None) -> types.Array:
     """The network's velocity f32[b,t,h,w,c] at tau f32[b].
 
     `clean` f32[b,t,h,w,c] is read where `known` bool[b,t,1,1,1] is True.
     """
     noisy, time = _tell(noisy, tau, clean, known)
     return dit.Transformer(self.config.transformer).apply(
-        {"params": params["transformer"]}, noisy, time, text)
+        {"params": params["transformer"]}, noisy, time, text, memory)
 
   # --- dreaming --------------------------------------------------------------
 
@@ -232,16 +242,17 @@ class Model:
     """
     noise = jax.vmap(
         lambda key: jax.random.normal(key, self.config.latent_shape))(rng)
-    latent = self.generate_latent(
+    latent = self.denoise(
         params, noise, self.encode_frame(params, frame), text, empty_text,
         steps=steps, guidance=guidance)
     return self.decode(params, latent)
 
-  def generate_latent(self, params, noise, given, text, empty_text, *,
-                      steps=None, guidance=None) -> types.Array:
+  def denoise(self, params, noise, given, text, empty_text, *, steps=None,
+              guidance=None, memory=None) -> types.Array:
     """As `generate`, from unit noise and `encode_frame`'s leaves to the latent.
 
     The condition may have more than one latent frame: the clip goes on there.
+    `memory` is a new `reuse.Memory`, instead of one by the config.
     """
     c = self.config
     least, greatest = c.sigmas
@@ -252,26 +263,28 @@ class Model:
         "known": _known(noise.shape[1], jnp.full(len(noise), count)),
     }
 
-    def velocity(noisy, tau, batch):
-      return self.velocity(
-          params, noisy, jnp.full(len(noisy), tau), batch["clean"],
-          batch["known"], batch["text"])
+    def run(x, sigma, memory):
+      def velocity(noisy, tau, batch):
+        return self.velocity(
+            params, noisy, jnp.full(len(noisy), tau), batch["clean"],
+            batch["known"], batch["text"], memory)
 
-    def denoise(x, sigma, batch):
-      data = edm.precondition(velocity)(x, sigma, batch)
-      return jnp.where(batch["known"], batch["clean"], data)
+      def denoise(x, sigma, batch):
+        data = edm.precondition(velocity)(x, sigma, batch)
+        return jnp.where(batch["known"], batch["clean"], data)
 
-    guided = guide.classifier_free(
-        denoise, c.guidance if guidance is None else guidance, base="cond")
-
-    def run(x, sigma):
+      guided = guide.classifier_free(
+          denoise, c.guidance if guidance is None else guidance, base="cond")
       return guided(x, sigma, (told | text,), (told | empty_text,))
 
     steps, x = steps or c.steps, greatest * noise
+    solver, calls = edm.adams_bashforth, steps + 1
     if c.solver == "euler":
-      return edm.euler(run, x, edm.karras_sigmas(steps, least, greatest))
-    return edm.adams_bashforth(
-        run, x, edm.karras_sigmas(steps + 1, least, greatest))
+      solver, calls = edm.euler, steps - 1
+    if memory is None:
+      memory = reuse_lib.planned(c.reuse, calls)
+    levels = edm.karras_sigmas(max(steps, calls), least, greatest)
+    return solver(reuse_lib.remember(run, x, memory), x, levels)
 
   def decode(self, params: interfaces.Params,
              latent: types.Array) -> types.Array:

@@ -15,6 +15,7 @@ from einops import rearrange
 from flax import linen as nn
 
 from dreamgen_jax import errors, sharding
+from dreamgen_jax.diffusion import reuse
 from dreamgen_jax.layers import attention, embed, norm, rope, stack
 
 CONCAT, REPLACE = "latent_concat", "token_replace"
@@ -264,7 +265,8 @@ class Transformer(nn.Module):
   @nn.compact
   def __call__(self, latent: jax.Array, time: jax.Array, text: jax.Array,
                text_mask: jax.Array, pooled: jax.Array,
-               guidance: jax.Array | None = None) -> jax.Array:
+               guidance: jax.Array | None = None,
+               memory: reuse.Memory | None = None) -> jax.Array:
     """Runs the transformer.
 
     Args:
@@ -274,6 +276,7 @@ class Transformer(nn.Module):
       text_mask: bool[b,m], True for the prompt's rows, which come first.
       pooled: the prompt's vector f32[b,pooled_dim].
       guidance: the guidance scale times 1000, f32[b].
+      memory: of a sampling run that skips blocks.
 
     Returns:
       f32[b,t,h,w,out_channels].
@@ -315,13 +318,17 @@ class Transformer(nn.Module):
     mask = jnp.pad(text_mask, ((0, 0), (tokens, 0)), constant_values=True)
     mask = mask[:, None, None]  # b 1 1 l+m
     cos, sin = rope.grid(grid, c.rotary, c.theta)
-    x, text = stack.repeat(
-        DualBlock(c, name="dual_blocks"), (x, text), condition,
-        given[:tokens], mask, cos, sin, depth=c.dual_layers, remat=c.remat)
-    x = jnp.concatenate([x, text], axis=1)  # b l+m d
-    x = stack.repeat(
-        SingleBlock(c, name="single_blocks"), x, condition, given, mask, cos,
-        sin, depth=c.single_layers, remat=c.remat)[:, :tokens]
+
+    def blocks(x):
+      both = stack.repeat(
+          DualBlock(c, name="dual_blocks"), (x, text), condition,
+          given[:tokens], mask, cos, sin, depth=c.dual_layers, remat=c.remat)
+      x = jnp.concatenate(both, axis=1)  # b l+m d
+      return stack.repeat(
+          SingleBlock(c, name="single_blocks"), x, condition, given, mask, cos,
+          sin, depth=c.single_layers, remat=c.remat)[:, :tokens]
+
+    x = stack.remembered(self, blocks, x, memory)
 
     # Here the scale comes first, in the blocks the shift.
     scale, shift = jnp.split(

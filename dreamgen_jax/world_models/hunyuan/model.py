@@ -19,8 +19,9 @@ import tokenizers
 
 from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.diffusion import guide, process, sample
+from dreamgen_jax.diffusion import reuse as reuse_lib
 from dreamgen_jax.encoders import clip, clip_text, llava
-from dreamgen_jax.layers import pixels
+from dreamgen_jax.layers import patches, pixels
 from dreamgen_jax.world_models.hunyuan import dit, prompt, vae
 
 _NOISE = 0.999  # the share of noise in what sampling starts from
@@ -39,6 +40,8 @@ class Config:
     steps: of the sampler.
     guidance: the scale that the transformer is told, in training too; or,
       where it is told none, that of classifier-free guidance.
+    negative: prompt of the unguided branch, as released.
+    reuse: steps of sampling that do without the blocks; off.
   """
 
   transformer: dit.Config
@@ -53,6 +56,9 @@ class Config:
   shift: float = 7.0
   steps: int = 50
   guidance: float = 6.0
+  negative: str = dataclasses.field(default="", metadata=interfaces.LATER)
+  reuse: reuse_lib.Config = dataclasses.field(
+      default=reuse_lib.Config(), metadata=interfaces.LATER)
 
   def __post_init__(self):
     t, z = self.transformer, self.vae.z_dim
@@ -70,6 +76,7 @@ class Config:
         raise errors.ConfigError(
             f"The transformer's {what} is {found}; the other parts make it "
             f"{want}.")
+    patches.check(self.latent_shape, t.patch, self.vae.space_factor)
 
   @property
   def dropped(self) -> int:
@@ -84,7 +91,8 @@ class Config:
         self.vae, self.frames + self.dropped, self.height, self.width)
 
   experts = ("transformer",)
-  text_sees_frame = True
+  text_sees_frame, sees_last_frame = True, False
+  sampling = ("shift", "reuse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,12 +213,14 @@ class Model:
 
   def velocity(self, params: interfaces.Params, noisy: types.Array,
                tau: types.Array, batch: interfaces.Batch,
-               guidance: float | None = None) -> types.Array:
+               guidance: float | None = None,
+               memory: reuse_lib.Memory | None = None) -> types.Array:
     """The velocity f32[b,t,h,w,c] at tau f32[b]; of a given frame it is 0."""
     c = self.config
     velocity = dit.Transformer(c.transformer).apply(
         {"params": params["transformer"]}, *self._inputs(
-            noisy, tau, batch, c.guidance if guidance is None else guidance))
+            noisy, tau, batch, c.guidance if guidance is None else guidance),
+        memory=memory)
     if c.transformer.image == dit.REPLACE:
       velocity = velocity.at[:, :1].set(0)
     return velocity
@@ -259,8 +269,12 @@ class Model:
   def denoise(self, params: interfaces.Params, noise: types.Array,
               given: interfaces.Batch, text: interfaces.Batch,
               empty_text: interfaces.Batch, *, steps: int | None = None,
-              guidance: float | None = None) -> types.Array:
-    """As `generate`, from noise and `encode_frame`'s leaves to the latent."""
+              guidance: float | None = None,
+              memory: reuse_lib.Memory | None = None) -> types.Array:
+    """As `generate`, from noise and `encode_frame`'s leaves to the latent.
+
+    `memory` is a new one, instead of one by the config.
+    """
     c = self.config
     scale = c.guidance if guidance is None else guidance
     condition = given["condition"]
@@ -268,18 +282,22 @@ class Model:
     if c.transformer.image == dit.REPLACE:
       latent = latent.at[:, :1].set(condition)
 
-    def velocity(noisy, timestep, batch):
-      tau = jnp.full(noisy.shape[:1], timestep / 1000.0)
-      return self.velocity(params, noisy, tau, batch, scale)
+    def predict(noisy, timestep, memory):
+      def velocity(noisy, timestep, batch):
+        tau = jnp.full(noisy.shape[:1], timestep / 1000.0)
+        return self.velocity(params, noisy, tau, batch, scale, memory)
 
-    guided = guide.classifier_free(
-        velocity, 1.0 if c.transformer.guidance else scale)
+      guided = guide.classifier_free(
+          velocity, 1.0 if c.transformer.guidance else scale)
+      return guided(noisy, timestep, ({**given, **text},),
+                    ({**given, **empty_text},))
+
     steps = steps or c.steps
+    if memory is None:
+      memory = reuse_lib.planned(c.reuse, steps)
     sigmas = sample.shifted_sigmas(np.arange(steps, 0, -1) / steps, c.shift)
     return sample.euler(
-        lambda x, timestep: guided(
-            x, timestep, ({**given, **text},), ({**given, **empty_text},)),
-        latent, sigmas)
+        reuse_lib.remember(predict, latent, memory), latent, sigmas)
 
   def decode(self, params: interfaces.Params,
              latent: types.Array) -> types.Array:

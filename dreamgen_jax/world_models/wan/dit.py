@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dreamgen_jax import errors, sharding
+from dreamgen_jax.diffusion import reuse
 from dreamgen_jax.layers import attention, embed, modulate, norm, rope, stack
 
 
@@ -176,7 +177,8 @@ class Transformer(nn.Module):
 
   @nn.compact
   def __call__(self, latent: jax.Array, time: jax.Array, text: jax.Array,
-               image: jax.Array | None = None) -> jax.Array:
+               image: jax.Array | None = None,
+               memory: reuse.Memory | None = None) -> jax.Array:
     """Runs the transformer.
 
     Args:
@@ -185,6 +187,7 @@ class Transformer(nn.Module):
         equal runs of tokens (one per latent frame, say) has its own.
       text: f32[b,m,text_dim], zero past each prompt's end.
       image: CLIP states f32[b,i,image_dim], those of several frames in a row.
+      memory: of a sampling run that skips blocks.
 
     Returns:
       f32[b,t,h,w,out_channels].
@@ -226,8 +229,9 @@ class Transformer(nn.Module):
       image = self._embed_image(image)
 
     cos, sin = rope.grid(grid, rope.wan_dims(c.head_dim), c.theta)
-    x = stack.repeat(Block(c, name="blocks"), x, each, text, image, cos, sin,
-                     depth=c.layers, remat=c.remat)
+    x = stack.remembered(self, lambda x: stack.repeat(
+        Block(c, name="blocks"), x, each, text, image, cos, sin,
+        depth=c.layers, remat=c.remat), x, memory)
 
     table = self.param("head_modulation",
                        nn.initializers.normal(c.width ** -0.5), (2, c.width))

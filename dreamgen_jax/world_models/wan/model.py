@@ -4,7 +4,8 @@ Source: arXiv 2503.20314 and the released Wan 2.1 and 2.2 code. A clip is told
 its first frame in one of two ways (`condition.py`): by channels beside the
 noise (Wan 2.1, to which it also shows the frame's CLIP states, and the two
 experts of Wan 2.2 A14B), or by the frame's latent in place of noise (Wan 2.2
-TI2V-5B). Text to video has neither.
+TI2V-5B). By channels, it can be told its last frame as well (Wan 2.1 FLF2V).
+Text to video has neither.
 """
 
 import dataclasses
@@ -17,13 +18,15 @@ import tokenizers
 
 from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.diffusion import guide, process, sample
+from dreamgen_jax.diffusion import reuse as reuse_lib
 from dreamgen_jax.encoders import clip, t5
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
-from dreamgen_jax.layers import pixels
+from dreamgen_jax.layers import patches, pixels
 from dreamgen_jax.world_models.wan import condition, dit, vae
 
 SOLVERS = {"unipc": sample.unipc, "dpm": sample.dpm_solver,
            "euler": sample.euler}
+GIVEN = ("channels", "both_ends", "replace", "none")
 HIGH, LOW = "transformer", "transformer_2"  # noise; as the folders are named
 
 
@@ -41,9 +44,12 @@ class Config:
     low_guidance: of the second expert, if another than `guidance`.
     weighted: use the training-time weighting of the released recipe.
     image: the tower of the transformer's image branch, where it has one.
-    given: how the first frame is told: "channels", "replace" or "none".
+    given: how the first frame is told: "channels", "both_ends" (so too, and
+      the last frame), "replace" or "none".
     boundary: time (tau) from which the second expert takes over towards data;
       None has one expert.
+    negative: prompt of the unguided branch, as released.
+    reuse: steps of sampling that do without the blocks; off.
   """
 
   transformer: dit.Config
@@ -63,6 +69,9 @@ class Config:
   given: str = "channels"
   boundary: float | None = None
   low_guidance: float | None = None
+  negative: str = dataclasses.field(default="", metadata=interfaces.LATER)
+  reuse: reuse_lib.Config = dataclasses.field(
+      default=reuse_lib.Config(), metadata=interfaces.LATER)
 
   def __post_init__(self):
     width = self.image.width if self.image else None
@@ -70,11 +79,12 @@ class Config:
       raise errors.ConfigError(
           f"The image tower's width is {width}, but the transformer's "
           f"image_dim is {self.transformer.image_dim}; they must be equal.")
-    for field, known in (("solver", tuple(SOLVERS)),
-                         ("given", ("channels", "replace", "none"))):
+    for field, known in (("solver", tuple(SOLVERS)), ("given", GIVEN)):
       if getattr(self, field) not in known:
         raise errors.ConfigError(
             f"{field} is {getattr(self, field)!r}; have: {', '.join(known)}.")
+    patches.check(
+        self.latent_shape, self.transformer.patch, self.vae.space_factor)
 
   @property
   def latent_shape(self) -> tuple[int, int, int, int]:
@@ -86,7 +96,13 @@ class Config:
     """Names of the transformers, for much noise first."""
     return (HIGH,) if self.boundary is None else (HIGH, LOW)
 
+  @property
+  def sees_last_frame(self) -> bool:
+    """Whether a clip is told its last frame too."""
+    return self.given == "both_ends"
+
   text_sees_frame = False
+  sampling = ("solver", "sample_shift", "low_guidance", "reuse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +111,8 @@ class Model:
 
   Parameters: vae, text, the transformers that config.experts names, and
   image where the config has an image tower. Batch: latent f32[b,t,h,w,c];
-  condition, of the same shape ("channels") or f32[b,1,h,w,c] ("replace");
-  text f32[b,m,d]; image f32[b,i,d], the CLIP states of the first frame.
+  condition, of the same shape (by channels) or f32[b,1,h,w,c] ("replace");
+  text f32[b,m,d]; image f32[b,i,d], the CLIP states of the frames given.
   """
 
   config: Config
@@ -131,10 +147,11 @@ class Model:
         "text": (c.transformer.text_len, c.transformer.text_dim),
     }
     if c.given != "none":
-      frames = t if c.given == "channels" else 1
+      frames = 1 if c.given == "replace" else t
       shapes["condition"] = (frames, h, w, channels)
     if c.image:
-      shapes["image"] = (c.image.tokens, c.image.width)
+      shapes["image"] = (
+          (1 + c.sees_last_frame) * c.image.tokens, c.image.width)
     return {name: jax.ShapeDtypeStruct((batch_size, *shape), jnp.float32)
             for name, shape in shapes.items()}
 
@@ -152,18 +169,28 @@ class Model:
     """u8[b,f,h,w,3] -> normalised latent f32[b,t,h,w,c] (the mean)."""
     return self._encode(params, pixels.to_unit(video))
 
-  def encode_frame(self, params: interfaces.Params,
-                   frame: types.Array) -> interfaces.Batch:
-    """First frame u8[b,h,w,3] -> the leaves that tell it."""
-    c, unit = self.config, pixels.to_unit(frame)
+  def encode_frame(self, params: interfaces.Params, frame: types.Array,
+                   last: types.Array | None = None) -> interfaces.Batch:
+    """First frame, and last where it is told, u8[b,h,w,3] -> their leaves.
+
+    Raises:
+      DataError: no last frame where it is told, or one where it is not.
+    """
+    c = self.config
+    if (last is not None) != c.sees_last_frame:
+      raise errors.DataError(
+          f"This world model is told {'its' if c.sees_last_frame else 'no'} "
+          f"last frame, and was given {'none' if last is None else 'one'}.")
+    ends = [pixels.to_unit(end) for end in (frame, last) if end is not None]
     leaves = {}
     if c.given != "none":
-      frames = c.frames if c.given == "channels" else 1
-      leaves["condition"] = self._encode(params, condition.clip(unit, frames))
+      frames = 1 if c.given == "replace" else c.frames
+      leaves["condition"] = self._encode(params, condition.clip(frames, *ends))
     if c.image:
-      tokens, _ = clip.Tower(c.image).apply(
-          {"params": params["image"]}, clip.prepare(unit, c.image.image_size))
-      leaves["image"] = tokens.astype(jnp.float32)
+      tokens = [clip.Tower(c.image).apply(
+          {"params": params["image"]},
+          clip.prepare(end, c.image.image_size))[0] for end in ends]
+      leaves["image"] = jnp.concatenate(tokens, axis=1).astype(jnp.float32)
     return leaves
 
   def encode_text(self, params: interfaces.Params, tokens: interfaces.Batch,
@@ -222,12 +249,13 @@ class Model:
     return process.shift(tau, c.train_shift)
 
   def velocity(self, transformer: interfaces.Params, noisy: types.Array,
-               tau: types.Array, batch: interfaces.Batch) -> types.Array:
+               tau: types.Array, batch: interfaces.Batch,
+               memory: reuse_lib.Memory | None = None) -> types.Array:
     """One expert's velocity f32[b,t,h,w,c] at tau f32[b]."""
     noisy, time = self._tell(noisy, tau, batch)
     return dit.Transformer(self.config.transformer).apply(
         {"params": transformer}, noisy, time, batch["text"],
-        batch.get("image"))
+        batch.get("image"), memory)
 
   def _choose(self, params, tau, run):
     """run(name of the expert) for the one in charge of the number tau."""
@@ -240,20 +268,21 @@ class Model:
   def _tell(self, noisy, tau, batch):
     """Noise that knows the first frame, and times of f32[b] or f32[b,t]."""
     c, time = self.config, 1000.0 * tau  # the released network counts to 1000
-    if c.given == "channels":
-      return condition.join(
-          noisy, batch["condition"], c.vae.time_factor), time
+    if c.given == "none":
+      return noisy, time
     if c.given == "replace":
       return condition.replace(noisy, time, batch["condition"])
-    return noisy, time
+    return condition.join(noisy, batch["condition"], c.vae.time_factor,
+                          c.sees_last_frame), time
 
   # --- dreaming --------------------------------------------------------------
 
   def generate(self, params: interfaces.Params, rng: types.Array,
                frame: types.Array, text: interfaces.Batch,
                empty_text: interfaces.Batch, *, steps: int | None = None,
-               guidance: float | None = None) -> types.Array:
-    """Dreams a clip from its first frame.
+               guidance: float | None = None,
+               last: types.Array | None = None) -> types.Array:
+    """Dreams a clip from its first frame, or between its first and last.
 
     Args:
       params: the model's parameters.
@@ -262,6 +291,7 @@ class Model:
       frame: u8[b,h,w,3].
       text, empty_text: of the prompt and of the negative prompt.
       steps, guidance: instead of the config's.
+      last: u8[b,h,w,3], where the config sees it.
 
     Returns:
       u8[b,f,h,w,3].
@@ -269,31 +299,40 @@ class Model:
     noise = jax.vmap(
         lambda key: jax.random.normal(key, self.config.latent_shape))(rng)
     latent = self.denoise(
-        params, noise, self.encode_frame(params, frame), text, empty_text,
-        steps=steps, guidance=guidance)
+        params, noise, self.encode_frame(params, frame, last), text,
+        empty_text, steps=steps, guidance=guidance)
     return self.decode(params, latent)
 
-  def denoise(self, params, noise, given, text, empty_text, *,
-              steps=None, guidance=None) -> types.Array:
-    """As `generate`, from noise and `encode_frame`'s leaves to the latent."""
+  def denoise(self, params, noise, given, text, empty_text, *, steps=None,
+              guidance=None, memory=None) -> types.Array:
+    """As `generate`, from noise and `encode_frame`'s leaves to the latent.
+
+    `memory` is a new `reuse.Memory`, instead of one by the config.
+    """
     c = self.config
+    sigmas = self._sigmas(steps or c.steps)
+    if memory is None:
+      memory = reuse_lib.planned(
+          c.reuse, len(sigmas) - 1, self._handovers(sigmas))
     scales = {HIGH: c.guidance, LOW: c.low_guidance or c.guidance}
     cond, uncond = {**given, **text}, {**given, **empty_text}
 
-    def predict(noisy, time):
+    def predict(noisy, time, memory):
       tau = time / 1000.0
 
       def run(expert):
         def velocity(noisy, tau, batch):
           return self.velocity(
-              params[expert], noisy, jnp.full(noisy.shape[:1], tau), batch)
+              params[expert], noisy, jnp.full(noisy.shape[:1], tau), batch,
+              memory)
         scale = scales[expert] if guidance is None else guidance
         return guide.classifier_free(velocity, scale)(
             noisy, tau, (cond,), (uncond,))
 
       return self._choose(params, tau, run)
 
-    latent = SOLVERS[c.solver](predict, noise, self._sigmas(steps or c.steps))
+    latent = SOLVERS[c.solver](
+        reuse_lib.remember(predict, noise, memory), noise, sigmas)
     if c.given == "replace":
       latent = latent.at[:, :1].set(given["condition"])
     return latent
@@ -305,6 +344,14 @@ class Model:
           np.arange(steps, 0, -1) / steps, c.sample_shift)
     return sample.wan_sigmas(
         steps, c.sample_shift, f"{c.solver}_diffusers")
+
+  def _handovers(self, sigmas):
+    """Calls at which the second expert may be the first time in charge."""
+    if self.config.boundary is None:
+      return ()
+    # Some samplers round times down.
+    return {int(np.sum(times >= self.config.boundary))
+            for times in (sigmas, np.floor(1000 * sigmas) / 1000)}
 
   def decode(self, params: interfaces.Params,
              latent: types.Array) -> types.Array:
