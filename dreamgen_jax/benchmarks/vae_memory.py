@@ -130,7 +130,8 @@ def measure(preset: str, config: vae.VaeConfig, network: str, way: str,
       axis_types=(jax.sharding.AxisType.Auto,) * len(sharding.AXES))
   shape = {"encode": (1, *clip, 3),
            "decode": (1, *vae.latent_shape(config, *clip))}[network]
-  function = functools.partial(getattr(vae, network), config, chunk=chunk)
+  function = functools.partial(
+      getattr(vae, network), dataclasses.replace(config, chunk=chunk))
   params = jax.eval_shape(
       lambda key: vae.init(config, key), jax.random.key(0))
   side = {"encode": "encoder", "decode": "decoder"}[network]

@@ -1,5 +1,7 @@
 """Steps without blocks: which they are, and what stands in for the blocks."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,4 +114,4 @@ def test_a_sampler_whose_network_remembers():
            for sigma, x in zip(sigmas[:-1], plain, strict=True)]
   np.testing.assert_allclose(ratios, [1.0, *(
       np.mean(after / before)
-      for before, after in zip(sizes[:-1], sizes[1:], strict=True))], rtol=1e-4)
+      for before, after in itertools.pairwise(sizes))], rtol=1e-4)

@@ -6,14 +6,16 @@ from dreamgen_jax.encoders import t5
 from dreamgen_jax.world_models.cogvideox import dit, model, vae
 
 _T5 = t5.PRESETS["t5_v11_xxl"]
+# As the authors' own program samples; diffusers' defaults are the class's.
+_SAMPLING = dict(sampler="dpm", dynamic_guidance=True)
 
 PRESETS = {
     "cogvideox_5b_i2v": model.Config(
         dit.PRESETS["cogvideox_5b_i2v"], vae.PRESETS["cogvideox"], _T5,
-        frames=49, height=480, width=720, video_hz=8.0),
+        frames=49, height=480, width=720, video_hz=8.0, **_SAMPLING),
     "cogvideox1_5_5b_i2v": model.Config(
         dit.PRESETS["cogvideox1_5_5b_i2v"], vae.PRESETS["cogvideox1_5"], _T5,
-        frames=81, height=768, width=1360, video_hz=16.0),
+        frames=81, height=768, width=1360, video_hz=16.0, **_SAMPLING),
     "nano": model.Config(
         dit.Config(width=128, heads=4, layers=6, in_channels=16,
                    out_channels=8, patch=(2, 4, 4), text_dim=128, text_len=16,

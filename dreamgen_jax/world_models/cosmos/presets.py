@@ -8,13 +8,24 @@ from dreamgen_jax.world_models.wan import vae, vae_weights
 
 _PICTURES = {"480p": (432, 768), "720p": (704, 1280)}
 _FRAMES = {10: 61, 16: 93}  # by video rate
+# Of the released pipeline.
+_NEGATIVE = (
+    "The video captures a series of frames showing ugly scenes, static with no "
+    "motion, motion blur, over-saturation, shaky footage, low resolution, "
+    "grainy texture, pixelated images, poorly lit areas, underexposed and "
+    "overexposed scenes, poor color balance, washed out colors, choppy "
+    "sequences, jerky movements, low frame rate, artifacting, color banding, "
+    "unnatural transitions, outdated special effects, fake elements, "
+    "unconvincing visuals, poorly edited content, jump cuts, visual noise, and "
+    "flickering. Overall, the video is of poor quality.")
 
 
 def _released(size: str, picture: str = "480p", hz: int = 16) -> model.Config:
   height, width = _PICTURES[picture]
   return model.Config(
       dit.PRESETS[size], vae.PRESETS["released"], t5.PRESETS["t5_11b"],
-      frames=_FRAMES[hz], height=height, width=width, video_hz=float(hz))
+      frames=_FRAMES[hz], height=height, width=width, video_hz=float(hz),
+      negative=_NEGATIVE)
 
 
 PRESETS = {

@@ -9,7 +9,9 @@ from dreamgen_jax.world_models.hunyuan import dit, model, prompt, vae
 _I2V = model.Config(
     dit.PRESETS["i2v"], vae.PRESETS["released"],
     llava.PRESETS["llava_llama3_8b"], clip_text.PRESETS["vit_l_14"],
-    prompt.RELEASED, frames=129, height=720, width=1280, video_hz=24.0)
+    prompt.RELEASED, frames=129, height=720, width=1280, video_hz=24.0,
+    negative=("deformation, a poor composition and deformed video, bad teeth, "
+              "bad eyes, bad limbs"))
 
 
 def by_channels(config: model.Config, frames: int) -> model.Config:

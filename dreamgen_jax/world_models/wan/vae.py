@@ -5,8 +5,8 @@ of the two, the config says (2.2-A14B has 2.1's, 2.2-TI2V-5B its own). Reads
 video [b, f, h, w, 3] in [-1, 1] with f = 4 n + 1; returns latents
 [b, t, h', w', z] with t = n + 1. Strictly causal: latent frame 0 depends on
 video frame 0 alone. A clip is run whole or, with bounded memory and the same
-result, in chunks. Under a mesh, activations are split along width over the
-axis "context".
+result, in chunks of `config.chunk` latent frames. Under a mesh, activations
+are split along width over the axis "context".
 """
 
 import jax
@@ -54,7 +54,6 @@ def init(config: VaeConfig, rng: types.Array) -> interfaces.Params:
 
 def encode(
     config: VaeConfig, params: interfaces.Params, video: types.Array,
-    chunk: int | None = None,
 ) -> types.Array:
   """Video to the moments of its latent.
 
@@ -62,23 +61,20 @@ def encode(
     config: of the autoencoder.
     params: as of `init`.
     video: [b, f, h, w, 3] in [-1, 1].
-    chunk: latent frames that are encoded at a time; None encodes all at once.
 
   Returns:
     [b, t, h', w', 2 z], mean and log variance.
 
   Raises:
-    ConfigError: the clip does not divide into latent frames and pixels, or
-      the chunk is less than one frame.
+    ConfigError: the clip does not divide into latent frames and pixels.
   """
   frames = latent_shape(config, *video.shape[1:4])[0]
   return _run(vae_networks.Encoder(config), params["encoder"], video, frames,
-              config.time_factor, chunk)
+              config.time_factor)
 
 
 def decode(
     config: VaeConfig, params: interfaces.Params, z: types.Array,
-    chunk: int | None = None,
 ) -> types.Array:
   """Latent to video.
 
@@ -86,33 +82,26 @@ def decode(
     config: of the autoencoder.
     params: as of `init`.
     z: [b, t, h', w', z], not normalised.
-    chunk: latent frames that are decoded at a time; None decodes all at once.
 
   Returns:
     [b, f, h, w, 3] in [-1, 1].
-
-  Raises:
-    ConfigError: the chunk is less than one frame.
   """
-  return jnp.clip(reconstruct(config, params, z, chunk), -1.0, 1.0)
+  return jnp.clip(reconstruct(config, params, z), -1.0, 1.0)
 
 
 def reconstruct(
     config: VaeConfig, params: interfaces.Params, z: types.Array,
-    chunk: int | None = None,
 ) -> types.Array:
   """`decode` without the clamp, which would stop gradients in training."""
   return _run(vae_networks.Decoder(config), params["decoder"], z, z.shape[1],
-              1, chunk)
+              1)
 
 
-def _run(network, params, x, frames, rate, chunk):
+def _run(network, params, x, frames, rate):
   """The network on `frames` latent frames; x has `rate` frames for each."""
+  chunk = network.config.chunk
   if chunk is None:
     return network.apply({"params": params}, x)
-  if chunk < 1:
-    raise errors.ConfigError(
-        f"chunk is {chunk}; it is a number of latent frames, or None.")
   # The first chunk takes what the others leave over.
   first = 1 + rate * ((frames - 1) % chunk)
   return conv.in_chunks(

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from dreamgen_jax import errors, interfaces
+
 
 @dataclasses.dataclass(frozen=True)
 class VaeConfig:
@@ -19,6 +21,8 @@ class VaeConfig:
     decoder_base_dim: as base_dim, of the decoder; None is the encoder's.
     patch: pixels (along each side) that the first layer sees as channels.
     residual: Wan 2.2's levels, each with a shortcut around it.
+    chunk: latent frames that go through at a time, so that memory does not
+      grow with the clip; None is all. The result is the same.
   """
 
   base_dim: int = 96
@@ -38,6 +42,13 @@ class VaeConfig:
   decoder_base_dim: int | None = None
   patch: int = 1
   residual: bool = False
+  chunk: int | None = dataclasses.field(
+      default=None, metadata=interfaces.LATER)
+
+  def __post_init__(self):
+    if self.chunk is not None and self.chunk < 1:
+      raise errors.ConfigError(
+          f"chunk is {self.chunk}; it is a number of latent frames, or None.")
 
   @property
   def space_factor(self) -> int:
@@ -62,8 +73,9 @@ class VaeConfig:
 
 
 PRESETS = {
-    "released": VaeConfig(),
+    "released": VaeConfig(chunk=1),
     "released_2_2": VaeConfig(
+        chunk=1,
         base_dim=160,
         decoder_base_dim=256,
         z_dim=48,
