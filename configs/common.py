@@ -4,7 +4,33 @@ Used by the files beside this one; run those, for example
 `python -m dreamgen_jax.main --config=configs/quickstart.py --workdir=DIR`.
 """
 
+import pathlib
+
 from ml_collections import config_dict
+
+import dreamgen_jax
+from dreamgen_jax import errors, options, registry
+
+# The world models that configs run with: `--config.world_model=NAME`. `tune`
+# and `pretrain` are `kw` of these stages. Guidance says "none" to Wan by 1, to
+# Cosmos by 0; CogVideoX is as Wan; HunyuanVideo is told what it was trained
+# with, needs no empty prompts for it, and reads no sentence without a frame,
+# so that policies read with another's text encoder.
+_WAN = dict(name="wan", preset="nano", tune=dict(train_shift=10.0),
+            pretrain=dict(train_shift=3.0), text_dropout=0.1,
+            sampler=dict(steps=2, guidance=1.0), reader=None)
+_PLAIN = _WAN | dict(tune={}, pretrain={})
+WORLD_MODELS = {
+    "wan_nano": _WAN,
+    "wan2_2_nano": _WAN | dict(preset="wan2_2_nano"),
+    "cosmos_nano": _PLAIN | dict(
+        name="cosmos", sampler=dict(steps=5, guidance=0.0)),
+    "cogvideox_nano": _PLAIN | dict(
+        name="cogvideox", sampler=dict(steps=5, guidance=1.0)),
+    "hunyuan_nano": _PLAIN | dict(
+        name="hunyuan", text_dropout=0.0, reader="wan_nano",
+        sampler=dict(steps=5, guidance=6.0)),
+}
 
 
 def section(**values):
@@ -30,14 +56,52 @@ def train(steps, batch_size, optimizer, **changes):
       "checkpoint_seconds": 60.0, "mesh": section(data=-1), **changes})
 
 
-def parse_arg(arg, **defaults):
+def parse_arg(arg, defaults):
   """`file.py:long,seed=3` -> the defaults, changed; bare words become True."""
   values = dict(defaults)
   for part in filter(None, (arg or "").split(",")):
     key, _, value = part.partition("=")
     if key not in defaults:
-      raise ValueError(
-          f"Unknown config argument {key!r}; have: {', '.join(defaults)}.")
+      raise errors.ConfigError(
+          f"Unknown config argument {key!r}; have: {', '.join(defaults)}."
+          + registry.nearest(key, list(defaults)))
     kind = type(defaults[key])
-    values[key] = True if kind is bool and not value else kind(value)
+    if kind is bool:
+      values[key] = options.WORDS[value.lower()] if value else True
+    else:
+      values[key] = kind(value)
   return config_dict.ConfigDict(values)
+
+
+def world_model(name):
+  """The settings of a world model by the name that the command line takes."""
+  if name not in WORLD_MODELS:
+    raise errors.ConfigError(
+        f"Unknown world model {name!r}; have: {', '.join(WORLD_MODELS)}."
+        + registry.nearest(name, list(WORLD_MODELS)))
+  return WORLD_MODELS[name]
+
+
+def weighted(name, weights=""):
+  """A stage's section `model`: a world model with its weights.
+
+  Args:
+    name: of the world model.
+    weights: folder; "" takes those that ship with the package.
+
+  Raises:
+    ConfigError: there are none; says how to make them.
+  """
+  chosen = world_model(name)
+  family, source = chosen["name"], weights or chosen["preset"]
+  home = pathlib.Path(dreamgen_jax.__file__).parent / "world_models" / family
+  if not (home / source).is_dir() and not pathlib.Path(source).is_dir():
+    raise errors.ConfigError(
+        (f"{weights} is no folder of weights" if weights else
+         f"No weights of {name} ship with the package")
+        + "; `python -m dreamgen_jax.main --config=configs/nano_pretrain.py "
+        f"--config.world_model={name} --workdir=runs/{name}` makes some "
+        "(--config.scale=0.001 tries that out), to be named by "
+        f"--config.weights=runs/{name}/export/{chosen['preset']}.")
+  return {"name": family, "preset": chosen["preset"], "source": source,
+          "kw": {}}

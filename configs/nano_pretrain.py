@@ -1,9 +1,12 @@
-"""Trains the nano world model that ships with the package, from nothing.
+"""Trains a nano world model from nothing, such as the one that ships.
 
 Command: python -m dreamgen_jax.main --config=configs/nano_pretrain.py \\
            --workdir=runs/nano_pretrain
+Others:  --config.world_model=cogvideox_nano (or wan2_2_nano, cosmos_nano,
+           hunyuan_nano); --config.scale=0.001 shrinks every count, to try
+           the road out
 Hardware: 2 CPU cores, 8 GB, about 3 hours; may be killed and goes on.
-Result: runs/nano_pretrain/export, the folder that is committed as
+Result: runs/nano_pretrain/export/nano, the folder that is committed as
 `dreamgen_jax/world_models/wan/nano` with its model card.
 
 The corpus shows four robots, none of them the target (a Franka Panda), doing
@@ -22,11 +25,13 @@ VERBS = ("pick_place", "lift", "stack", "push", "pull", "slide_left",
          "press_button", "turn_lever", "take_out", "rotate", "gather")
 SCENES = ("marble", "slate", "felt", "sky", "brick", "checker", "dusk",
           "sunset", "blush")
+ARGUMENTS = dict(scale=1.0, world_model="wan_nano")
 
 
 def get_config(arg=None):
-  """`scale=0.01` shrinks every count, to try the road out."""
-  options = common.parse_arg(arg, scale=1.0)
+  """All of it for one world model."""
+  options = common.parse_arg(arg, ARGUMENTS)
+  world_model = common.world_model(options.world_model)
 
   def steps(count):
     return max(int(count * options.scale), 4)
@@ -51,7 +56,7 @@ def get_config(arg=None):
       first_seed=40_000_000, episodes=steps(4608), **narrow)
   config.corpus_narrow_heldout = common.section(
       first_seed=50_000_000, episodes=64, **narrow | dict(shards=1))
-  model = dict(name="wan", preset="nano", kw={})
+  model = dict(name=world_model["name"], preset=world_model["preset"], kw={})
   corpora = dict(plain="corpus_plain", random="corpus_random",
                  heldout="corpus_heldout")
   clip = ("vae", "frames", "height", "width", "video_hz")
@@ -67,8 +72,8 @@ def get_config(arg=None):
       camera="front", clips=steps(2500), batch_size=16)
   config.world_model = common.section(
       stage="pretrain", inputs=dict(latents="latents"),
-      model=model | dict(kw=dict(train_shift=3.0)),
-      text_dropout=0.1, vocab_size=512,
+      model=model | dict(kw=world_model["pretrain"]),
+      text_dropout=world_model["text_dropout"], vocab_size=512,
       train=common.train(
           steps(4400), 16, common.optim(1e-3, 200), ema=True,
           log_steps=50, eval_steps=1000))
@@ -80,7 +85,7 @@ def get_config(arg=None):
   config.finish = common.section(
       stage="pretrain",
       inputs=dict(latents="latents_narrow", start="world_model"), model=model,
-      text_dropout=0.1,
+      text_dropout=world_model["text_dropout"],
       train=common.train(
           steps(4000), 16, common.optim(1e-3, 200), ema=True,
           log_steps=50, eval_steps=1000))

@@ -3,6 +3,9 @@
 Command: python -m dreamgen_jax.main --config=configs/quickstart.py \\
            --workdir=runs/quickstart
 Longer:  --config=configs/quickstart.py:long (more dreams, steps and trials)
+Others:  --config.world_model=cogvideox_nano (or wan2_2_nano, cosmos_nano,
+           hunyuan_nano), with --config.weights=FOLDER as nano_pretrain.py
+           exports it; only wan_nano's weights ship
 Hardware: 2 CPU cores, 8 GB. Hours and numbers: README.md, "What you will see".
 
 A Franka Panda is demonstrated picking and placing. A world model that was
@@ -16,12 +19,16 @@ from configs import common
 SEEN = ("pick_place",)
 SPREAD = 0.4  # of the simulator's range of positions; 1 needs a bigger model
 NOVEL = ("push", "pull", "slide_left", "slide_right", "press_button", "topple")
+ARGUMENTS = dict(long=False, world_model="wan_nano", weights="")
 
 
 def get_config(arg=None):
   """`long` takes at most 90 minutes and adds an upper bound."""
-  options = common.parse_arg(arg, long=False)
+  options = common.parse_arg(arg, ARGUMENTS)
   long = options.long
+  world_model = common.world_model(options.world_model)
+  nano = common.weighted(options.world_model, options.weights)
+  reader = world_model["reader"]
   config = common.section(seed=0)
   sim = dict(
       stage="collect", sim="tabletop", robots=("panda",), scenes=("wood",),
@@ -29,7 +36,6 @@ def get_config(arg=None):
       paraphrases=3,
       shards=4, workers=2)
   camera = "front"
-  nano = dict(name="wan", preset="nano", source="nano", kw={})
 
   # --- data ------------------------------------------------------------------
   config.demonstrations = common.section(
@@ -44,12 +50,12 @@ def get_config(arg=None):
   # --- stage 1: fine-tune ----------------------------------------------------
   # One frame and one sentence leave little open here, and the model is small:
   # few, unguided steps stay near the mean of what it expects.
-  sampler = common.section(steps=2, guidance=1.0, batch_size=8)
+  sampler = common.section(batch_size=8, **world_model["sampler"])
   config.finetune = common.section(
-      stage="finetune", model=nano | dict(kw=dict(train_shift=10.0)),
-      camera=camera, text_dropout=0.1,
+      stage="finetune", model=nano | dict(kw=world_model["tune"]),
+      camera=camera, text_dropout=world_model["text_dropout"],
       inputs=dict(demonstrations="demonstrations", heldout="heldout"),
-      lora=dict(rank=16, alpha=16.0,
+      lora=dict(rank=16, alpha=16.0, quantize=None,
                 match=r"blocks/.*(q|k|v|o|ffn_in|ffn_out)$"),
       batch_size=8, evaluate_clips=24, sampler=sampler,
       train=common.train(
@@ -58,7 +64,7 @@ def get_config(arg=None):
   # --- stage 2: dream --------------------------------------------------------
   config.dreams = common.section(
       stage="dream", inputs=dict(world_model="finetune", prompts="prompts"),
-      camera=camera, shards=8, **sampler)
+      camera=camera, shards=8, adapters=(), **sampler)
   # --- stage 3: label --------------------------------------------------------
   config.seen = common.section(
       stage="reconstruct", model=nano, shards=4,
@@ -86,7 +92,8 @@ def get_config(arg=None):
   # --- stage 4: train and evaluate policies ----------------------------------
   policy = dict(
       stage="train_policy", cameras=(camera,),
-      model=dict(name="diffusion_policy", preset="nano", kw={}), text=nano,
+      model=dict(name="diffusion_policy", preset="nano", kw={}),
+      text=common.weighted(reader) if reader else nano,
       train=common.train(
           2500 if long else 450, 32, common.optim(1e-3, 50, b1=0.95),
           ema=True))

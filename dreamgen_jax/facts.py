@@ -8,7 +8,9 @@ from typing import Any
 
 from dreamgen_jax import errors, registry
 
-STATISTICS = "latents_"  # keys that are a checkpoint's own, not its size
+# What is a checkpoint's own, not its size -> the autoencoder's config field.
+STATISTICS = {"latents_mean": "latents_mean", "latents_std": "latents_std",
+              "scaling_factor": "scale"}
 _CLASSES = ("_class_name", "architectures")
 
 
@@ -55,8 +57,7 @@ def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]
     if isinstance(value, Mapping) and isinstance(said, Mapping):
       for inner, *both in _differences(value, said):
         yield f"{key}.{inner}", *both
-    elif said != value and key not in _CLASSES and (
-        not key.startswith(STATISTICS)):
+    elif said != value and key not in (*_CLASSES, *STATISTICS):
       yield key, value, said
 
 

@@ -154,8 +154,9 @@ class Family:
       home = self._tokenizer(source, name)
       tokenizers[name] = None if parts and not home.is_dir() else (
           self.read_tokenizer(str(home / "tokenizer.json")))
-    own = {key: tuple(value) for key, value in said["vae"].items()
-           if key in known["vae"].facts and key.startswith(facts.STATISTICS)}
+    own = {field: tuple(value) if isinstance(value, list) else value
+           for key, field in facts.STATISTICS.items()
+           if key in known["vae"].facts for value in [said["vae"][key]]}
     model = self.model(dataclasses.replace(
         config, vae=dataclasses.replace(config.vae, **own)))
     return model, params, (

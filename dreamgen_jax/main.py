@@ -42,8 +42,7 @@ def _run(argv: list[str]) -> None:
         "No workdir; name the folder for results, e.g. "
         "--workdir=runs/quickstart."
     )
-  config = options.load(given.config)
-  options.override(config, overrides)
+  config = options.load(given.config, overrides)
   known = options.stages(config)
   if given.stage and given.stage not in known:
     raise errors.ConfigError(

@@ -2,8 +2,10 @@
 
 A config is a Python file with `get_config(arg=None) -> ConfigDict` of plain
 values. `--config=FILE.py:arg` passes `arg`; `--config.some.key=value` replaces
-one value, read as the type that it replaces. Groups called `kw` are open: the
-dataclass beside the net checks their keys.
+one value, read as the type that it replaces. What the file lists in ARGUMENTS
+decides what the config holds: `--config.name=value` is then the same as
+`FILE.py:name=value`. Groups called `kw` are open: the dataclass beside the net
+checks their keys.
 """
 
 import ast
@@ -122,19 +124,29 @@ def read(about: str, known: Mapping[str, str],
   return None
 
 
-def load(spec: str) -> ml_collections.ConfigDict:
+def load(spec: str, overrides: Iterable[tuple[str, str]] = ()
+         ) -> ml_collections.ConfigDict:
   """Reads `FILE.py` or `FILE.py:arg` and returns its locked config.
 
+  Args:
+    spec: of the command line.
+    overrides: see `override`; those of the file's ARGUMENTS go to get_config.
+
   Raises:
-    ConfigError: no such file, it cannot be run, or it makes no config.
+    ConfigError: no such file, it cannot be run, it makes no config, or see
+      `override`.
   """
   name, marker, arg = spec.partition(".py:")
   path = pathlib.Path(name + ".py" if marker else name)
-  get_config = getattr(_module(path), "get_config", None)
+  module = _module(path)
+  get_config = getattr(module, "get_config", None)
   if not callable(get_config):
     raise errors.ConfigError(
         f"{path} has no function get_config(arg=None)."
     )
+  known, overrides = getattr(module, "ARGUMENTS", {}), list(overrides)
+  arg = ",".join(filter(None, [arg, *(
+      f"{key}={text}" for key, text in overrides if key in known)]))
   if arg and not inspect.signature(get_config).parameters:
     raise errors.ConfigError(
         f"{path} takes no argument, but {arg!r} was given after the colon."
@@ -152,7 +164,9 @@ def load(spec: str) -> ml_collections.ConfigDict:
         f"get_config of {path} returned {type(config).__name__}; it must "
         "return an ml_collections.ConfigDict."
     )
-  return config.lock()
+  override(config.lock(), [
+      (key, text) for key, text in overrides if key not in known], known)
+  return config
 
 
 def keys(config: ml_collections.ConfigDict) -> list[str]:
@@ -168,8 +182,9 @@ def keys(config: ml_collections.ConfigDict) -> list[str]:
 def override(
     config: ml_collections.ConfigDict,
     overrides: Iterable[tuple[str, str]],
+    arguments: Iterable[str] = (),
 ) -> None:
-  """Replaces values in place.
+  """Replaces values in place; `arguments` are names to suggest, too.
 
   Raises:
     ConfigError: unknown key (with the nearest known one), a group, or a text
@@ -180,13 +195,13 @@ def override(
     group = config
     for part in groups:
       if not isinstance(group, ml_collections.ConfigDict) or part not in group:
-        raise _unknown(config, dotted)
+        raise _unknown(config, dotted, arguments)
       group = group[part]
     if not isinstance(group, ml_collections.ConfigDict):
-      raise _unknown(config, dotted)
+      raise _unknown(config, dotted, arguments)
     if leaf not in group:
       if not leaf or not groups or groups[-1] != OPEN_GROUP:
-        raise _unknown(config, dotted)
+        raise _unknown(config, dotted, arguments)
       with group.unlocked():
         group[leaf] = _literal(text)
       continue
@@ -246,10 +261,9 @@ def _line(error: BaseException, path: pathlib.Path) -> str:
   return f" at line {lines[-1]}" if lines else ""
 
 
-def _unknown(
-    config: ml_collections.ConfigDict, dotted: str
-) -> errors.ConfigError:
-  known = keys(config)
+def _unknown(config: ml_collections.ConfigDict, dotted: str,
+             arguments: Iterable[str]) -> errors.ConfigError:
+  known = [*arguments, *keys(config)]
   leaf = dotted.rpartition(".")[2]
   same_leaf = [key for key in known if key.rpartition(".")[2] == leaf]
   hint = registry.nearest(dotted, same_leaf or known)

@@ -3,10 +3,8 @@
 import pathlib
 from typing import Any
 
-from dreamgen_jax import checkpoint
+from dreamgen_jax import checkpoint, registry
 from dreamgen_jax.stages import latents, models
-from dreamgen_jax.world_models.wan import model as wan
-from dreamgen_jax.world_models.wan import presets
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
@@ -14,9 +12,10 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   """Encodes up to `config.clips` clips of every input but `vae`."""
   inputs = dict(inputs)
   params, facts = checkpoint.load(inputs.pop("vae") / "checkpoint")
-  model = wan.Model(presets.with_latent_statistics(
-      models.build("world_models", config.model).config,
-      facts["latents_mean"], facts["latents_std"]))
+  recipe = registry.find("world_models", config.model.name).RECIPE
+  model = recipe.normalised(
+      models.build("world_models", config.model),
+      facts["latents_mean"], facts["latents_std"])
   counts = {}
   for name, path in inputs.items():
     source = latents.clips(path / "data", model, config.camera)

@@ -10,75 +10,90 @@ from typing import Any
 
 import jax
 
-from dreamgen_jax import checkpoint, runtime
+from dreamgen_jax import checkpoint, registry, runtime
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
 from dreamgen_jax.stages import artefact, models
-from dreamgen_jax.world_models.wan import folder as wan_folder
-from dreamgen_jax.world_models.wan import model as wan
-from dreamgen_jax.world_models.wan import presets
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
-  """Joins the parts and writes them in half precision."""
+  """Joins the parts and writes them, in half precision, into <preset>/."""
+  family = registry.find("world_models", config.model.name)
   vae, facts = checkpoint.load(inputs["vae"] / "checkpoint")
-  params, _ = checkpoint.load(inputs["world_model"] / "checkpoint")
-  model = wan.Model(presets.with_latent_statistics(
-      models.build("world_models", config.model).config,
-      facts["latents_mean"], facts["latents_std"]))
-  tokenizer = tokenizer_lib.load(str(inputs["world_model"] / "tokenizer.json"))
-  wan_folder.save(folder / "nano", model, params | {"vae": vae}, tokenizer)
-  (folder / "nano" / "README.md").write_text(_card(config, inputs, params, vae))
-  size = sum(file.stat().st_size for file in (folder / "nano").rglob("*")
+  last = inputs.get("finish", inputs["world_model"])
+  params, _ = checkpoint.load(last / "checkpoint")
+  model = family.RECIPE.normalised(
+      models.build("world_models", config.model),
+      facts["latents_mean"], facts["latents_std"])
+  params |= {"vae": vae}
+  target = folder / config.model.preset
+  family.save(target, model, params, family.RECIPE.tokenizer(
+      tokenizer_lib.load(str(last / "tokenizer.json"))))
+  (target / "README.md").write_text(_card(config, inputs, model, params))
+  size = sum(file.stat().st_size for file in target.rglob("*")
              if file.is_file())
   return {"bytes": size}
 
 
-_CARD = """# nano: a world model for the simulated tabletop
+_CARD = """# {preset}: a world model for the simulated tabletop
 
-The classes of Wan 2.1 (image to video) at nano size, trained from nothing.
+The classes of {about} at nano size, trained from nothing.
 {parameters}
-It turns a first frame (64x64) and an instruction into 17 frames at 5 Hz.
+It turns a first frame ({height}x{width}) and an instruction into {frames}
+frames at {hz:g} Hz.
 
 - Data: {clips} of {robots},
   doing {verbs} verbs in {scenes} rooms; video and caption, no actions. The
   Franka Panda and the room `wood`, which the quickstart uses, are in none.
 - Autoencoder: {vae_steps} steps of {vae_batch} clips, {vae_seconds:.0f} s;
   PSNR on held-out clips {psnr:.2f} dB.
-- Transformer and text encoder: {steps} steps of {batch} clips, {seconds:.0f} s;
-  velocity error on held-out clips {error:.4f}.
+{courses}
 - Date: {date}. Machine: {machine}.
 - Rebuild: `python -m dreamgen_jax.main --config=configs/nano_pretrain.py
-  --workdir=runs/nano_pretrain`, then copy `export/nano` here.
+  --config.world_model={choice} --workdir=runs/{choice}`, then copy
+  `export/{preset}` here.
 
 Limits: it knows these verbs, colours and words only, and says so when a prompt
 has others. It was made to show the road, not to be a good video model.
 """
 
+_COURSE = """- Transformer and text encoders{again}: {steps} steps of {batch}
+  clips, {seconds:.0f} s; velocity error on held-out clips {error:.4f}."""
 
-def _card(config: Any, inputs: dict[str, pathlib.Path], params: Any,
-          vae: Any) -> str:
+
+def _card(config: Any, inputs: dict[str, pathlib.Path], model: Any,
+          params: Any) -> str:
   """The model card, with the numbers of the stages that made the parts."""
   records = {name: artefact.read_json(path / artefact.DONE)
              for name, path in inputs.items()}
-  corpus, vae_train, train = config.corpus, (
-      records["vae"]["config"]["train"]), records["world_model"]["config"][
-          "train"]
-  clips = records["latents"]["metrics"]["clips"]
-  sizes = {"transformer": params["transformer"], "text encoder":
-           params["text"], "autoencoder": vae}
+  corpus, c = config.corpus, model.config
+  name, preset = config.model.name, config.model.preset
+  vae_train = records["vae"]["config"]["train"]
+  clips = {corpus: count for latents in ("latents", "latents_narrow")
+           if latents in records for corpus, count in
+           records[latents]["metrics"]["clips"].items() if corpus != "heldout"}
+  courses = [
+      _COURSE.format(
+          again=again, steps=records[stage]["config"]["train"]["steps"],
+          batch=records[stage]["config"]["train"]["batch_size"],
+          seconds=records[stage]["seconds"],
+          error=records[stage]["metrics"]["heldout_error"])
+      for stage, again in (("world_model", ""), ("finish", ", going on"))
+      if stage in records]
   return _CARD.format(
+      preset=preset,
+      choice=preset if preset.startswith(name) else f"{name}_{preset}",
+      about=registry.find("world_models", name).__doc__.strip().rstrip("."),
       parameters="Parameters: " + ", ".join(
-          f"{name} {sum(leaf.size for leaf in jax.tree.leaves(tree)):,}"
-          for name, tree in sizes.items()) + ".",
-      clips=" and ".join(f"{count} clips ({name})"
-                         for name, count in clips.items()
-                         if name != "heldout"),
+          f"{part} {sum(leaf.size for leaf in jax.tree.leaves(tree)):,}"
+          for part, tree in params.items()) + ".",
+      height=c.height, width=c.width, frames=c.frames, hz=c.video_hz,
+      clips=", ".join(f"{count} clips ({name})"
+                      for name, count in clips.items()),
       robots=", ".join(corpus.robots), verbs=len(corpus.verbs),
       scenes=len(corpus.scenes), vae_steps=vae_train["steps"],
       vae_batch=vae_train["batch_size"],
       vae_seconds=records["vae"]["seconds"],
-      psnr=records["vae"]["metrics"]["heldout_psnr"], steps=train["steps"],
-      batch=train["batch_size"], seconds=records["world_model"]["seconds"],
-      error=records["world_model"]["metrics"]["heldout_error"],
+      psnr=records["vae"]["metrics"]["heldout_psnr"],
+      courses="\n".join(courses),
       date=datetime.date.today().isoformat(), machine=runtime.machine())

@@ -4,6 +4,7 @@ The frozen towers (VAE, text) cost as much as a training step, so their
 outputs lie beside the stage that uses them, as plain memory-mapped arrays.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import numpy as np
 
 from dreamgen_jax import dreamer, interfaces, metrics
 from dreamgen_jax.data import rlds, views, windows
-from dreamgen_jax.stages import artefact
+from dreamgen_jax.stages import artefact, models
 
 
 def clips(path: pathlib.Path, model: interfaces.WorldModel,
@@ -23,13 +24,44 @@ def clips(path: pathlib.Path, model: interfaces.WorldModel,
 
   `camera` may be several, which share the picture: see `data.views`.
   """
+  return _cut(_episodes(path, model, camera), model, camera)
+
+
+def buckets(
+    path: pathlib.Path, model: interfaces.WorldModel,
+    camera: str | Sequence[str], counts: Sequence[int],
+) -> list[tuple[interfaces.WorldModel, windows.Clips]]:
+  """Clips of several frame counts, each with the model at that count.
+
+  An episode is cut into clips of the largest count that it fills; counts that
+  no episode is left for are not there.
+
+  Raises:
+    DataError: all episodes are too short.
+  """
+  episodes = _episodes(path, model, camera)
+  free, found = np.ones(len(episodes), bool), []
+  for count in sorted(set(counts), reverse=True):
+    sized = models.replaced(model, {"frames": count}, "the world model")
+    fits = free & windows.fits(episodes, count, model.config.video_hz)
+    if fits.any():
+      found.append((sized, _cut(episodes, sized, camera, fits)))
+    free &= ~fits
+  return found or [(sized, _cut(episodes, sized, camera))]
+
+
+def _episodes(path, model, camera):
   c, view = model.config, views.View.of(camera)
-  episodes = windows.Memory(
+  return windows.Memory(
       rlds.Dataset(path), view.named, view.size(c.height, c.width))
+
+
+def _cut(episodes, model, camera, only=None):
+  c = model.config
   # Clips overlap by half in time, whatever the rate of the recording.
   stride = round(c.frames // 2 * episodes.clock.video_hz / c.video_hz)
   return windows.Clips(
-      episodes, camera=camera, num_frames=c.frames,
+      episodes, camera=camera, num_frames=c.frames, only=only,
       size=(c.height, c.width), video_hz=c.video_hz, stride=max(stride, 1))
 
 
@@ -39,30 +71,28 @@ def encode(source: windows.Clips, model: interfaces.WorldModel,
   """Writes the latents of all clips into `folder`, or finds them there.
 
   Goes on where it was killed: progress.json says how many clips are done.
-  Text is among the leaves only where the model reads it with the frame.
+  Text is among the leaves only where the model reads it with the frame;
+  without a tokenizer, before the text encoder is trained, the frame is.
   """
-  sees = model.config.text_sees_frame
+  sees, c = model.config.text_sees_frame, model.config
+  reads = sees and tokenizer is not None
   folder.mkdir(parents=True, exist_ok=True)
   note = folder / "progress.json"
   facts: dict[str, Any] = {"done": 0, "captions": [], "ids": []}
   if note.exists():
     facts = json.loads(note.read_text())
   start = facts["done"]
+  wanted = {name: leaf for name, leaf in model.example(1).items()
+            if reads or not name.startswith("text")}
+  if sees and not reads:
+    wanted["frame"] = jax.ShapeDtypeStruct((1, c.height, c.width, 3), np.uint8)
   arrays = {
       name: np.lib.format.open_memmap(
           folder / f"{name}.npy", "r+" if start else "w+", leaf.dtype,
           (len(source), *leaf.shape[1:]))
-      for name, leaf in model.example(1).items()
-      if sees or not name.startswith("text")}
+      for name, leaf in wanted.items()}
 
-  @jax.jit
-  def leaves(params, video, tokens):
-    first = video[:, 0]
-    found = {"latent": model.encode_video(params, video),
-             **model.encode_frame(params, first)}
-    return found | (
-        model.encode_text(params, tokens, first) if sees else {})
-
+  leaves = _encoder(model, reads, tuple(wanted))
   progress = metrics.Progress(folder.name, len(source), "clip", start)
   for begin in range(start, len(source), batch_size):
     rows = [source[i] for i in
@@ -70,7 +100,7 @@ def encode(source: windows.Clips, model: interfaces.WorldModel,
     video = dreamer.pad(np.stack([row["video"] for row in rows]), batch_size)
     captions = [row["instruction"] for row in rows]
     tokens = model.tokenize(
-        tokenizer, dreamer.pad(captions, batch_size)) if sees else None
+        tokenizer, dreamer.pad(captions, batch_size)) if reads else None
     for name, value in leaves(params, video, tokens).items():
       arrays[name][begin:begin + len(rows)] = np.asarray(value)[:len(rows)]
     facts["done"] = begin + len(rows)
@@ -82,6 +112,22 @@ def encode(source: windows.Clips, model: interfaces.WorldModel,
       artefact.write_json(note, facts)
     progress.update(facts["done"])
   return Latents(folder)
+
+
+@functools.cache  # one compiled program for all datasets
+def _encoder(model: interfaces.WorldModel, reads: bool,
+             wanted: tuple[str, ...]) -> Any:
+
+  @jax.jit
+  def leaves(params, video, tokens):
+    first = video[:, 0]
+    found = {"latent": model.encode_video(params, video), "frame": first,
+             **model.encode_frame(params, *dreamer.ends(model, video))}
+    if reads:
+      found |= model.encode_text(params, tokens, first)
+    return {name: found[name] for name in wanted}
+
+  return leaves
 
 
 class Latents:

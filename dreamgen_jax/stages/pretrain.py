@@ -1,6 +1,6 @@
-"""Stage: trains transformer and text encoder of a world model.
+"""Stage: trains transformer and text encoders of a world model.
 
-Reads latents; writes `checkpoint` (transformer and text) and the tokenizer.
+Reads latents; writes `checkpoint` (all but the VAE) and the tokenizer.
 Starts from nothing, or goes on from another such stage (input `start`).
 """
 
@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamgen_jax import checkpoint, dreamer
+from dreamgen_jax import checkpoint, pretraining, registry
 from dreamgen_jax.data import loader
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
 from dreamgen_jax.stages import latents, models, train
-from dreamgen_jax.world_models.wan import pretrain
 
 HELDOUT = "heldout"
 
@@ -27,12 +26,15 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   start = inputs.get("start")
   sources = {path.name: latents.Latents(path)
              for path in sorted(inputs["latents"].iterdir()) if path.is_dir()}
-  tokenizer = tokenizer_lib.load(
+  words = tokenizer_lib.load(
       str(start / "tokenizer.json")) if start else tokenizer_lib.train(
           (caption for name, source in sources.items() if name != HELDOUT
            for caption in source.captions), config.vocab_size)
-  tokenizer.save(str(folder / "tokenizer.json"))
-  objective = pretrain.TextToVideo(model, text_dropout=config.text_dropout)
+  words.save(str(folder / "tokenizer.json"))
+  tokenizer = registry.find(
+      "world_models", config.model.name).RECIPE.tokenizer(words)
+  objective = pretraining.TextToVideo(
+      model, model.tokenize(tokenizer, [""]), config.text_dropout)
   known = {}
 
   def tokens(sample):
@@ -53,9 +55,9 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   @jax.jit
   def velocity_error(params):  # the same noise each time
     keys = jax.random.split(jax.random.key(1), 4)
-    return jnp.mean(jnp.stack([
-        objective.loss(params, key, heldout)[1]["velocity_error"]
-        for key in keys]))
+    return jnp.mean(jax.lax.map(
+        lambda key: objective.loss(params, key, heldout)[1]["velocity_error"],
+        keys))
 
   def evaluate(params, unused_step=0):
     return {"heldout_error": float(velocity_error(params))}
@@ -66,8 +68,5 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       else objective.init(jax.random.key(config.train.seed)),
       batches, config.train, folder, name=folder.name, evaluate=evaluate)
   batches.close()
-  states = dreamer.encode_prompts(
-      model, result.params, tokenizer, [""])["text"]
   checkpoint.save(folder / "checkpoint", result.params, {})
-  return {"seconds": result.seconds, **evaluate(result.params),
-          "empty_prompt_norm": float(np.linalg.norm(states))}
+  return {"seconds": result.seconds, **evaluate(result.params)}

@@ -10,13 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import checkpoint, metrics
+from dreamgen_jax import checkpoint, metrics, pretraining, registry
 from dreamgen_jax.data import loader, rlds, windows
-from dreamgen_jax.layers import pixels
 from dreamgen_jax.stages import models, train
-from dreamgen_jax.world_models.wan import pretrain, vae
 
 HELDOUT = "heldout"
+MEASURED = 32  # held-out clips
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
@@ -24,8 +23,9 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   """Trains on all inputs but `heldout`, measures on that one."""
   model = models.build("world_models", config.model)
   c = model.config
-  objective = pretrain.VaeObjective(
-      model, crop_size=config.crop_size, crop_frames=config.crop_frames)
+  objective = pretraining.Autoencoder(
+      model, registry.find("world_models", config.model.name).RECIPE,
+      crop_size=config.crop_size, crop_frames=config.crop_frames)
   clips = {
       name: windows.Clips(
           windows.Memory(rlds.Dataset(path / "data"), [config.camera],
@@ -38,13 +38,9 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       [(source, 1.0) for name, source in clips.items() if name != HELDOUT],
       config.train.batch_size, config.train.seed,
       then=lambda sample: {"video": sample["video"]})
-  heldout = np.stack([clips[HELDOUT][i]["video"] for i in range(32)])
-
-  @jax.jit
-  def reconstruct(params, video):
-    moments = vae.encode(c.vae, params, pixels.to_unit(video))
-    again = vae.decode(c.vae, params, vae.mode(moments))
-    return vae.mode(moments), pixels.from_unit(again)
+  heldout = np.stack([clips[HELDOUT][i]["video"] for i in range(
+      min(MEASURED, len(clips[HELDOUT])))])
+  reconstruct = jax.jit(objective.reconstruct)
 
   def evaluate(params, unused_step=0):
     again = np.concatenate([
@@ -58,9 +54,10 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   batches.close()
   sample = [clips[name][i]["video"] for name in clips if name != HELDOUT
             for i in range(0, len(clips[name]), max(len(clips[name]) // 64, 1))]
+  size = min(8, len(sample))
   latent = np.concatenate([
-      np.asarray(reconstruct(result.params, np.stack(sample[i:i + 8]))[0])
-      for i in range(0, len(sample) - 7, 8)])
+      np.asarray(reconstruct(result.params, np.stack(sample[i:i + size]))[0])
+      for i in range(0, len(sample) - size + 1, size)])
   facts = {
       "latents_mean": latent.mean(axis=(0, 1, 2, 3)).tolist(),
       "latents_std": latent.std(axis=(0, 1, 2, 3)).tolist(),

@@ -10,31 +10,50 @@ import pytest
 from dreamgen_jax.stages import latents
 
 
-def _model(leaves):
-  sizes = {"latent": (1, 2, 2, 3), "condition": (1, 2, 2, 3), "image": (5, 1),
-           "text": (7,)}
+SIZES = {"latent": (1, 2, 2, 3), "condition": (1, 2, 2, 3), "image": (5, 1),
+         "text": (7,)}
 
-  def encode_frame(params, frame):
+
+class _Model:
+  """Every leaf is made of the clip's pixels; text of the frame's and ids."""
+
+  def __init__(self, leaves, sees=False):
+    self.leaves = leaves
+    self.config = types.SimpleNamespace(
+        text_sees_frame=sees, sees_last_frame=False, height=2, width=2)
+
+  def example(self, b):
+    return {name: jax.ShapeDtypeStruct((b, *SIZES[name]), jnp.float32)
+            for name in self.leaves}
+
+  def tokenize(self, tokenizer, prompts):
+    return {"ids": np.array([tokenizer(prompt) for prompt in prompts])}
+
+  def encode_video(self, params, video):
+    return video[:, -1:] * params
+
+  def encode_frame(self, params, frame):
     found = {"condition": frame[:, None] * params,
              "image": jnp.broadcast_to(
                  frame[:, :1, 0, :1], (len(frame), 5, 1)) * params}
-    return {name: found[name] for name in leaves if name in found}
+    return {name: found[name] for name in self.leaves if name in found}
 
-  return types.SimpleNamespace(
-      example=lambda b: {name: jax.ShapeDtypeStruct(
-          (b, *sizes[name]), jnp.float32) for name in leaves},
-      encode_video=lambda params, video: video[:, -1:] * params,
-      encode_frame=encode_frame,
-      config=types.SimpleNamespace(text_sees_frame=False))
+  def encode_text(self, params, tokens, frame):
+    states = frame[:, 0, 0, :1] + tokens["ids"][:, None] * params
+    return {"text": jnp.broadcast_to(states, (len(states), 7))}
+
+
+def _clips(dtype):
+  pixels = 10 * np.arange(4).reshape(4, 1, 1, 1)
+  return [{"video": np.full((4, 2, 2, 3), i + pixels, dtype),
+           "instruction": f"do {i}", "id": str(i)} for i in range(3)]
 
 
 @pytest.mark.parametrize("leaves", [
     ("latent", "condition", "text"), ("latent", "condition", "text", "image")])
 def test_leaves_of_each_clip(leaves, tmp_path):
-  clips = [{"video": np.full((4, 2, 2, 3), [[[[i]]]] + 10 * np.arange(
-      4).reshape(4, 1, 1, 1), np.float32), "instruction": f"do {i}",
-      "id": str(i)} for i in range(3)]
-  encoded = latents.encode(clips, _model(leaves), 2.0, tmp_path / "set", 2)
+  encoded = latents.encode(
+      _clips(np.float32), _Model(leaves), 2.0, tmp_path / "set", 2)
   assert len(encoded) == 3
   for i in range(3):
     want = {"latent": 2 * (i + 30), "condition": 2 * i, "image": 2 * i}
@@ -43,3 +62,16 @@ def test_leaves_of_each_clip(leaves, tmp_path):
     assert set(sample) == set(leaves) - {"text"}
     for name, array in sample.items():
       assert np.all(array == want[name]), name
+
+
+def test_a_prompt_that_is_read_with_the_frame(tmp_path):
+  model = _Model(("latent", "text"), sees=True)
+  read = latents.encode(_clips(np.uint8), model, 2, tmp_path / "read", 2,
+                        tokenizer=lambda prompt: 100 * int(prompt[-1]))
+  raw = latents.encode(_clips(np.uint8), model, 2, tmp_path / "raw", 2)
+  for i in range(3):
+    assert set(read[i]) == {"latent", "text", "caption"}
+    assert np.all(read[i]["text"] == i + 200 * i)
+    assert set(raw[i]) == {"latent", "frame", "caption"}
+    assert np.all(raw[i]["frame"] == i)
+    assert raw[i]["frame"].dtype == np.uint8

@@ -8,6 +8,7 @@ from dreamgen_jax.world_models.cosmos.folder import (
 )
 from dreamgen_jax.world_models.cosmos.model import Config, Model
 from dreamgen_jax.world_models.cosmos.presets import PRESETS, RULES
+from dreamgen_jax.world_models.cosmos.pretrain import RECIPE
 
-__all__ = ["PRESETS", "RULES", "Config", "Model", "convert", "load", "locate",
-           "save"]
+__all__ = ["PRESETS", "RECIPE", "RULES", "Config", "Model", "convert", "load",
+           "locate", "save"]

@@ -110,4 +110,16 @@ PRESETS = {
         latents_mean=(0.0,) * 8,
         latents_std=(1.0,) * 8,
     ),
+    # As nano, with 2.2's levels: two pixels a side are seen as channels.
+    "nano_2_2": VaeConfig(
+        base_dim=16,
+        z_dim=8,
+        dim_mult=(2, 2),
+        num_res_blocks=1,
+        temporal_downsample=(True,),
+        latents_mean=(0.0,) * 8,
+        latents_std=(1.0,) * 8,
+        patch=2,
+        residual=True,
+    ),
 }
