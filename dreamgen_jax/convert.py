@@ -3,15 +3,22 @@
   python -m dreamgen_jax.convert --family=wan --preset=NAME --source=DIR
       --output=DIR [--dialect=diffusers|original] [--dtype=bfloat16]
       [--parts=transformer,vae] [--debug]
+  python -m dreamgen_jax.convert --lora=runs/NAME/finetune --output=FILE
+      [--dialect=diffusers|comfyui|musubi|original] [--dtype=bfloat16]
+      [--parts=transformer_2]
 
 Reads folders in the Diffusers layout and in the authors' own, safetensors and
 torch files (`--source` may be one .pt file, with --parts), and writes a folder
 in the Diffusers layout. Tensors go from file to file, one at a time.
+
+With --lora: writes an adapter, which is what the stage `finetune` trained, or a
+file in any dialect (then --family and --preset say which model it is for).
 """
 
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from dreamgen_jax import errors, options, registry
 from dreamgen_jax.stages import models
@@ -20,10 +27,13 @@ HELP = {
     "family": "package of the model, e.g. wan",
     "preset": "its size, as the family's PRESETS name it",
     "source": "the checkpoint's folder, or the file of one part",
-    "output": "folder to write; must not exist yet, or be empty",
-    "dialect": "tensor names: diffusers (default) or original",
+    "output": "folder to write; must not exist yet, or be empty; with --lora "
+              "a .safetensors file",
+    "dialect": "tensor names: diffusers (default) or original; of adapters "
+               "also comfyui or musubi",
     "dtype": "of the files, e.g. bfloat16; default: as they are",
     "parts": "which parts, by commas; default: all",
+    "lora": "an adapter: a finetune stage's folder, or a file",
 }
 NEEDED = ("family", "preset", "source", "output")
 DTYPES = ("bfloat16", "float16", "float32")
@@ -39,12 +49,15 @@ def _run(argv: list[str]) -> None:
   given = options.read(__doc__, HELP, argv)
   if given is None:
     return
-  for name in NEEDED:
+  for name in ("lora", "output") if given.lora else NEEDED:
     if not given[name].value:
       raise errors.ConfigError(f"No --{name}: {HELP[name]}.")
   if given.dtype and given.dtype not in DTYPES:
     raise errors.ConfigError(
         f"Unknown dtype {given.dtype!r}; have: {', '.join(DTYPES)}.")
+  if given.lora:
+    _adapter(given)
+    return
   module = registry.find("world_models", given.family)
   model = models.build(
       "world_models", {"name": given.family, "preset": given.preset})
@@ -53,6 +66,19 @@ def _run(argv: list[str]) -> None:
       given.parts and given.parts.split(","), given.dialect or "diffusers",
       given.dtype)
   print(f"Wrote {size / 1e9:.2f} GB to {given.output}.")
+
+
+def _adapter(given: Any) -> None:
+  from dreamgen_jax.stages import world_model  # brings JAX
+
+  output = pathlib.Path(given.output)
+  if output.exists() or output.suffix != ".safetensors":
+    raise errors.ConfigError(
+        f"An adapter becomes a new .safetensors file; {output} is none.")
+  size = world_model.write_adapter(
+      given.lora, str(output), given.family, given.preset, given.dialect,
+      given.parts, given.dtype)
+  print(f"Wrote {size / 1e6:.2f} MB to {output}.")
 
 
 if __name__ == "__main__":

@@ -136,6 +136,11 @@ def merge_all(
   return paths.unflatten(flat)
 
 
+def check(params: interfaces.Params, adapters: interfaces.Params) -> None:
+  """Raises ConfigError: adapters without a layer of their shape in `params`."""
+  _pairs(paths.flatten(params), adapters)
+
+
 def adapted(
     function: Callable[..., Any], config: Config
 ) -> Callable[..., Any]:

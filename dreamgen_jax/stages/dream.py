@@ -18,7 +18,8 @@ from dreamgen_jax.stages import world_model
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
   """Dreams shard by shard; a shard that is written is not dreamed again."""
-  loaded = world_model.load_tuned(inputs["world_model"])
+  loaded = world_model.load_tuned(
+      inputs["world_model"], config.get("adapters", ()))
   dreamer = world_model.make_dreamer(loaded, config)
   prompts = rlds.Dataset(inputs["prompts"] / "data")
   sampler = world_model.sampler(loaded, config)

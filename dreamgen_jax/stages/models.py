@@ -47,7 +47,9 @@ def changed(config: Any, changes: Mapping[str, Any], name: str) -> Any:
     part = getattr(config, key)
     values[key] = (changed(part, value, f"{name}.{key}")
                    if dataclasses.is_dataclass(part)
-                   and not dataclasses.is_dataclass(value) else value)
+                   and not dataclasses.is_dataclass(value) else
+                   # JSON, in which configs are kept, knows no tuples.
+                   tuple(value) if isinstance(value, list) else value)
   return dataclasses.replace(config, **values)
 
 

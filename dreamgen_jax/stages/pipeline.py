@@ -14,7 +14,7 @@ from typing import Any
 import ml_collections
 
 from dreamgen_jax import errors, registry
-from dreamgen_jax.stages import artefact, models
+from dreamgen_jax.stages import adapters, artefact, models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +104,17 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path,
 def resolve(step: Step) -> dict[str, Any]:
   """All that a step depends on: its section, and the preset's every size.
 
-  A section's `model_fields` says which of the model's fields matter to it.
+  A section's `model_fields` says which of the model's fields matter to it;
+  adapters matter by their content.
   """
   values = step.config.to_dict()
+  for section in (values, values.get("model", {})):
+    if section.get("adapters"):
+      section["adapters"] = adapters.digests(section["adapters"])
   if "model" in values:
+    for count in values.get("frame_buckets") or ():  # each must be possible
+      models.resolve(values["model"] | {
+          "kw": values["model"].get("kw", {}) | {"frames": count}})
     sizes = models.resolve(values["model"])
     fields = values.get("model_fields", sizes)
     values["model"]["sizes"] = {name: sizes[name] for name in fields}

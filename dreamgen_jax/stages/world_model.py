@@ -1,15 +1,27 @@
-"""World models as stages find them: a released folder, or one that was tuned.
+"""World models as stages find them: a released folder, or one that was tuned,
+with whatever adapters are stacked onto it.
 """
 
 import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dreamgen_jax import checkpoint, dreamer, errors, interfaces, lora, registry
+from dreamgen_jax import (
+    checkpoint,
+    dreamer,
+    errors,
+    interfaces,
+    lora,
+    lora_files,
+    registry,
+)
+from dreamgen_jax.stages import adapters as adapters_lib
 from dreamgen_jax.stages import artefact, models
+
+Change = tuple[str, interfaces.Params, float]  # expert, adapters, factor of A B
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,28 +32,36 @@ class Loaded:
   params: interfaces.Params
   tokenizer: Any
   folder: pathlib.Path  # of the base weights
-  adapter: str = ""  # digest of the adapter
+  adapter: str = ""  # digests of what tuned the base, and their weights
+  base_adapters: tuple[str, ...] = ()  # of what the base is understood to hold
 
   @functools.cached_property
   def source(self) -> str:
     """Digest of the base weights; reads every file, so only when asked."""
-    return artefact.digest(self.folder)[:16]
+    return " ".join((artefact.digest(self.folder)[:16], *self.base_adapters))
 
 
 def load_base(spec: Mapping[str, Any], parts: tuple[str, ...] | None = None
               ) -> Loaded:
-  """The base model that `dict(name=, preset=, source=, kw=)` names."""
+  """The base that `dict(name=, preset=, source=, kw=, adapters=())` names."""
   built = models.build("world_models", spec)
   module = registry.find("world_models", spec["name"])
   model, params, tokenizer = module.load(spec["source"], built.config, parts)
-  return Loaded(model, params, tokenizer, module.locate(spec["source"]))
+  stacked = adapters_lib.parse(spec.get("adapters", ()))
+  if set(model.config.experts) <= params.keys():
+    params = merge(params, {}, None, changes(
+        stacked, spec["name"], model.config, params))
+  return Loaded(model, params, tokenizer, module.locate(spec["source"]),
+                base_adapters=tuple(item.digest for item in stacked))
 
 
-def load_tuned(folder: pathlib.Path) -> Loaded:
-  """What the stage `finetune` wrote.
+def load_tuned(folder: pathlib.Path,
+               adapters: Iterable[Mapping[str, Any]] = ()) -> Loaded:
+  """What the stage `finetune` wrote, and further adapters beside it.
 
   Raises:
-    CheckpointError: the base weights are not those that were tuned.
+    CheckpointError: the base weights are not those that were tuned, or an
+      adapter does not fit them.
   """
   tuned, meta = checkpoint.load(folder / "checkpoint")
   base = load_base(meta["model"])
@@ -50,23 +70,35 @@ def load_tuned(folder: pathlib.Path) -> Loaded:
         f"The adapter in {folder} was tuned on base weights "
         f"{meta['source']}, but {meta['model']['source']!r} now holds "
         f"{base.source}; run finetune again.")
+  stacked = adapters_lib.parse(adapters)
+  others = changes(
+      stacked, meta["model"]["name"], base.model.config, base.params)
   return dataclasses.replace(
-      base, params=merge(base.params, tuned, meta["lora"]),
-      adapter=artefact.digest(folder / "checkpoint")[:16])
+      base, params=merge(base.params, tuned, meta["lora"], others),
+      adapter=" ".join((artefact.digest(folder / "checkpoint")[:16],
+                        *(item.digest for item in stacked))))
 
 
-def merge(params: interfaces.Params, tuned: Mapping[str, Any],
-          settings: Mapping[str, Any] | None) -> interfaces.Params:
-  """The parameters with what was tuned of each expert.
+def merge(
+    params: interfaces.Params, tuned: Mapping[str, Any],
+    settings: Mapping[str, Any] | None, others: Sequence[Change] = (),
+) -> interfaces.Params:
+  """The parameters with what was tuned of each expert, rounded once.
 
   Args:
     params: of the base model.
     tuned: expert -> adapters, or whole transformers.
     settings: of the adapters (`lora.Config`); None for whole transformers.
+    others: further changes.
   """
+  parts: dict[str, list[tuple[interfaces.Params, float]]] = {}
   if settings is None:
-    return dict(params) | dict(tuned)
-  config = lora.Config(**settings)
+    params = dict(params) | dict(tuned)
+  else:
+    scale = lora.Config(**settings).scale
+    parts = {expert: [(tree, scale)] for expert, tree in tuned.items()}
+  for expert, tree, factor in others:
+    parts.setdefault(expert, []).append((tree, factor))
   return dict(params) | {
       expert: lora.merge(params[expert], adapters, config)
       for expert, adapters in tuned.items()}
