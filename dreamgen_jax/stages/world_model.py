@@ -100,8 +100,95 @@ def merge(
   for expert, tree, factor in others:
     parts.setdefault(expert, []).append((tree, factor))
   return dict(params) | {
-      expert: lora.merge(params[expert], adapters, config)
-      for expert, adapters in tuned.items()}
+      expert: lora.merge_all(params[expert], changes)
+      for expert, changes in parts.items()}
+
+
+def changes(
+    stacked: Iterable[adapters_lib.Adapter], family: str, config: Any,
+    params: interfaces.Params,
+) -> list[Change]:
+  """What adapters change, each with its weight.
+
+  Raises:
+    CheckpointError: an adapter does not fit the model.
+  """
+  found = []
+  for item in stacked:
+    for expert, (tree, own) in read_adapter(item, family, config).items():
+      try:
+        lora.check(params[expert], tree)
+      except errors.ConfigError as error:
+        raise errors.CheckpointError(f"{item.path}: {error}") from error
+      found.append((expert, tree, item.weight * own.scale))
+  return found
+
+
+def read_adapter(item: adapters_lib.Adapter, family: str,
+                 config: Any) -> lora_files.Tuned:
+  """expert -> (adapters, their config), from a file or a stage's folder.
+
+  Raises:
+    CheckpointError: the file does not fit the model, or the stage tuned
+      whole transformers.
+  """
+  if not item.stage:
+    return registry.find(f"world_models.{family}", "lora_files").FORMATS.read(
+        item.path, config, item.expert)
+  tuned, meta = checkpoint.load(item.stage)
+  if not meta["lora"]:
+    raise errors.CheckpointError(
+        f"{item.path} holds whole transformers; there is no adapter in it.")
+  unknown = set(tuned) - set(config.experts)
+  if meta["model"]["name"] != family or unknown:
+    raise errors.CheckpointError(
+        f"The adapter in {item.path} is for {', '.join(tuned)} of "
+        f"{meta['model']['name']}, not for this {family}.")
+  return {expert: (tree, lora.Config(**meta["lora"]))
+          for expert, tree in tuned.items()}
+
+
+def write_adapter(source: str, output: str, family: str | None,
+                  preset: str | None, dialect: str | None,
+                  expert: str | None, dtype: Any) -> int:
+  """Writes an adapter as a file that other programs read.
+
+  Args:
+    source: file, or folder of the stage that trained it.
+    output: the safetensors file.
+    family, preset: of the model; a stage's folder says them itself.
+    dialect, dtype: see `lora_files.Formats.write`.
+    expert: the transformer that it is for, or of which to write it.
+
+  Returns:
+    Bytes of tensors that were written.
+  """
+  item = adapters_lib.Adapter(source)
+  spec: Mapping[str, Any] = {"name": family, "preset": preset}
+  if item.stage:
+    spec = checkpoint.load(item.stage)[1]["model"]
+  elif not (family and preset):
+    raise errors.ConfigError(
+        "A file does not say which model it is for: give --family and "
+        "--preset.")
+  else:
+    item = dataclasses.replace(item, expert=expert)
+  config = models.build("world_models", spec).config
+  found = read_adapter(item, spec["name"], config)
+  if expert and expert not in found:
+    raise errors.ConfigError(
+        f"{source} has no adapter of {expert!r}; have: {', '.join(found)}.")
+  chosen = {name: part for name, part in found.items()
+            if expert in (None, name)}
+  settings = [own for _, own in chosen.values()]
+  if len({(own.rank, own.alpha) for own in settings}) > 1:
+    raise errors.ConfigError(
+        f"The adapters of {' and '.join(chosen)} differ in rank or alpha; "
+        "write one at a time, with --parts.")
+  formats = registry.find(f"world_models.{spec['name']}", "lora_files").FORMATS
+  return formats.write(
+      output, {name: tree for name, (tree, _) in chosen.items()},
+      settings[0], config, dialect, dtype)
 
 
 def text(loaded: Loaded, prompts: list[str]) -> dict[str, Any]:
