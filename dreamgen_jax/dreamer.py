@@ -20,9 +20,12 @@ class Dreamer:
     steps, guidance: the sampler's settings.
     batch_size: clips per call; the last call is padded, so there is one
       compiled program, and no clip depends on its neighbours.
-    negative: prompt of the unguided branch.
+    negative: prompt of the unguided branch; None is the model's own.
     clips: how many clips a dream has; each begins at the last frame of the
       one before, told as a first frame always is.
+
+  Raises:
+    ConfigError: several clips of a model whose last frame is given.
   """
 
   model: interfaces.WorldModel
@@ -31,21 +34,33 @@ class Dreamer:
   steps: int
   guidance: float
   batch_size: int
-  negative: str = ""
+  negative: str | None = None
   clips: int = 1
 
+  def __post_init__(self):
+    if self.negative is None:
+      object.__setattr__(self, "negative", self.model.config.negative)
+    if self.clips > 1 and self.model.config.sees_last_frame:
+      raise errors.ConfigError(
+          f"{self.clips} clips in a chain, but this world model is told where "
+          "a clip ends: set clips = 1.")
+
   def dream(self, frames: np.ndarray, instructions: Sequence[str],
-            seeds: Sequence[int]) -> np.ndarray:
+            seeds: Sequence[int],
+            goals: np.ndarray | None = None) -> np.ndarray:
     """First frames u8[n,h,w,3] -> videos u8[n, clips (f - 1) + 1, h, w, 3].
+
+    `goals` u8[n,h,w,3] are the last frames, where the model is told them.
 
     Raises:
       DataError: the frames are not of the size that the model takes.
     """
     c = self.model.config
-    if frames.shape[1:] != (c.height, c.width, 3):
-      raise errors.DataError(
-          f"The start frames are {frames.shape[1]}x{frames.shape[2]}; the "
-          f"world model takes {c.height}x{c.width}. Resize the prompts.")
+    for ends in (frames, frames if goals is None else goals):
+      if ends.shape[1:] != (c.height, c.width, 3):
+        raise errors.DataError(
+            f"The start frames are {ends.shape[1]}x{ends.shape[2]}; the "
+            f"world model takes {c.height}x{c.width}. Resize the prompts.")
     video, text = frames[:, None], None
     for clip in range(self.clips):
       first = video[:, -1]
@@ -54,13 +69,14 @@ class Dreamer:
             self.model, self.params, self.tokenizer, prompts, first)
             for prompts in (instructions, [self.negative] * len(frames))]
       video = np.concatenate(
-          [video, self._clip(first, text, seeds, clip)[:, 1:]], axis=1)
+          [video, self._clip(first, goals, text, seeds, clip)[:, 1:]], axis=1)
     return video
 
-  def _clip(self, frames, text, seeds, clip):
+  def _clip(self, frames, goals, text, seeds, clip):
     """One clip u8[n,f,h,w,3] from each first frame."""
     generate = _generator(self.model, self.steps, self.guidance)
-    rows = (np.asarray(seeds), frames, *text)
+    told = {} if goals is None else {"last": goals}
+    rows = (np.asarray(seeds), frames, *text, told)
     videos = [np.asarray(generate(self.params, *part, clip))
               for part in _parts(rows, len(frames), self.batch_size)]
     return np.concatenate(videos)[:len(frames)]
@@ -71,13 +87,20 @@ def _generator(model: interfaces.WorldModel, steps: int,
                guidance: float) -> Any:
 
   @jax.jit
-  def generate(params, seeds, frames, text, empty, clip):
+  def generate(params, seeds, frames, text, empty, told, clip):
     keys = jax.vmap(
         lambda seed: jax.random.fold_in(jax.random.key(seed), clip))(seeds)
     return model.generate(
-        params, keys, frames, text, empty, steps=steps, guidance=guidance)
+        params, keys, frames, text, empty, steps=steps, guidance=guidance,
+        **told)
 
   return generate
+
+
+def ends(model: interfaces.WorldModel, video: Any) -> tuple[Any, ...]:
+  """What of a clip [b,f,h,w,3] the model is told: (first,) or (first, last)."""
+  last = (video[:, -1],) if model.config.sees_last_frame else ()
+  return video[:, 0], *last
 
 
 @functools.cache

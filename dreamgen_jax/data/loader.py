@@ -9,6 +9,8 @@ import numpy as np
 from dreamgen_jax import errors
 from dreamgen_jax.data import mix
 
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples fill [0, 1) evenly at any time
+
 
 class Loader:
   """An endless iterator of batches: name -> array with a leading batch axis.
@@ -71,3 +73,58 @@ def loader(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int, *,
     )
   dataset = mix.mix(sources, batch_size, seed, then)
   return Loader(dataset, batch_size, host, hosts, num_threads, prefetch)
+
+
+class Buckets:
+  """Batches of several loaders, whose samples differ in shape.
+
+  Which one a batch is of follows from the seed and the batch's number alone.
+  """
+
+  def __init__(self, loaders: Sequence[Loader], weights: Sequence[float],
+               seed: int):
+    """`weights`: how often each of the loaders comes up."""
+    self._loaders, self._count = list(loaders), 0
+    self._begin = np.random.default_rng(seed).random()
+    self._ends = np.cumsum(weights) / np.cumsum(weights)[-1]
+
+  def __iter__(self) -> "Buckets":
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    place = (self._begin + self._count * _GOLDEN) % 1
+    self._count += 1
+    return next(self._loaders[
+        int(np.searchsorted(self._ends, place, side="right"))])
+
+  def get_state(self) -> dict[str, Any]:
+    """As `Loader.get_state`."""
+    return {"count": self._count,
+            "loaders": [loader.get_state() for loader in self._loaders]}
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    """As `Loader.set_state`."""
+    self._count = state["count"]
+    for loader, each in zip(self._loaders, state["loaders"], strict=True):
+      loader.set_state(each)
+
+  def close(self) -> None:
+    """Stops the reading threads."""
+    for loader in self._loaders:
+      loader.close()
+
+
+def bucketed(sources: Sequence[Any], batch_size: int, seed: int, *,
+             then: Callable[[dict], dict] | None = None
+             ) -> Loader | Buckets:
+  """Batches that are each of one source, as often as it has samples.
+
+  Args:
+    sources: of samples whose shapes are their own; one is as `loader` has it.
+    batch_size, seed, then: see `loader`.
+  """
+  loaders = [loader([(source, 1.0)], batch_size, seed, then=then)
+             for source in sources]
+  if len(loaders) == 1:
+    return loaders[0]
+  return Buckets(loaders, [len(source) for source in sources], seed)

@@ -129,7 +129,8 @@ class Clips(_Windows):
 
   def __init__(self, episodes: Episodes, *, camera: str | Sequence[str],
                num_frames: int, video_hz: float | None = None,
-               stride: int = 1, size: tuple[int, int] | None = None):
+               stride: int = 1, size: tuple[int, int] | None = None,
+               only: np.ndarray | None = None):
     """Clips of `num_frames` frames, shown at `video_hz`.
 
     Args:
@@ -139,18 +140,18 @@ class Clips(_Windows):
       video_hz: rate of a clip; None keeps the dataset's.
       stride: frames of the dataset from one clip's start to the next one's.
       size: (h, w) of the picture; None keeps each camera's.
+      only: which episodes, bool[episodes]; None is all.
 
     Raises:
       DataError: no episode is long enough.
     """
     super().__init__(episodes, size)
     self.view = views.View.of(camera)
-    step = episodes.clock.video_hz / (video_hz or episodes.clock.video_hz)
-    self.offsets = np.floor(
-        np.arange(num_frames) * step + 0.5 + 1e-6).astype(np.int64)
-    self._fill(episodes.index["frames"] - 1 - self.offsets[-1], stride,
-               f"clip of {num_frames} frames at "
-               f"{episodes.clock.video_hz / step:g} Hz")
+    hz = video_hz or episodes.clock.video_hz
+    self.offsets = _offsets(episodes, num_frames, hz)
+    last = episodes.index["frames"] - 1 - self.offsets[-1]
+    self._fill(last if only is None else np.where(only, last, -1), stride,
+               f"clip of {num_frames} frames at {hz:g} Hz")
 
   def __getitem__(self, i: int) -> dict[str, Any]:
     number, start = self.table[i].tolist()
@@ -161,6 +162,20 @@ class Clips(_Windows):
         "instruction": self.view.prompt(episode.instruction),
         "id": episode.id,
     }
+
+
+def fits(episodes: Episodes, num_frames: int, video_hz: float) -> np.ndarray:
+  """Which episodes give a clip of `num_frames` at `video_hz`, bool[episodes].
+  """
+  span = _offsets(episodes, num_frames, video_hz)[-1]
+  return episodes.index["kept"] & (episodes.index["frames"] > span)
+
+
+def _offsets(episodes, num_frames, video_hz):
+  """A clip's frames in its episode, counted from its first."""
+  step = episodes.clock.video_hz / video_hz
+  return np.floor(
+      np.arange(num_frames) * step + 0.5 + 1e-6).astype(np.int64)
 
 
 class Pairs(_Windows):

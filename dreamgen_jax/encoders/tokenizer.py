@@ -8,6 +8,7 @@ import functools
 import html
 import pathlib
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -47,21 +48,29 @@ def encode(tokenizer: tokenizers.Tokenizer, prompts: Sequence[str],
            length: int) -> tuple[np.ndarray, np.ndarray]:
   """Prompts to (ids i32[b, m], mask bool[b, m]) with m = length.
 
+  Of a longer prompt the last words are cut, its end token is not; a warning
+  says how many.
+
   Raises:
-    UserError: a prompt is longer than `length`, or has words that the
-      tokenizer does not know.
+    UserError: a prompt has words that the tokenizer does not know.
   """
   ids = np.zeros((len(prompts), length), np.int32)
   mask = np.zeros((len(prompts), length), bool)
   for row, prompt in enumerate(map(clean, prompts)):
     found = encode_text(tokenizer, prompt)
     if len(found) > length:
-      raise errors.UserError(
-          f"The prompt {prompt!r} has {len(found)} tokens; the model "
-          f"takes {length}.")
+      warn_cut(prompt, len(found) - length, length)
+      found = [*found[:length - 1], found[-1]]
     ids[row, :len(found)] = found
     mask[row, :len(found)] = True
   return ids, mask
+
+
+def warn_cut(prompt: str, count: int, length: int) -> None:
+  """Warns of a prompt that loses its last `count` tokens."""
+  warnings.warn(
+      f"The prompt {prompt!r} is too long: its last {count} tokens are cut; "
+      f"the model takes {length}.", stacklevel=2)
 
 
 def encode_text(tokenizer: tokenizers.Tokenizer, text: str,

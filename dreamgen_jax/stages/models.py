@@ -53,6 +53,15 @@ def changed(config: Any, changes: Mapping[str, Any], name: str) -> Any:
   return dataclasses.replace(config, **values)
 
 
+def replaced(model: Any, changes: Mapping[str, Any], name: str) -> Any:
+  """The model with some fields of its config replaced, see `changed`."""
+  if "config" in (field.name for field in dataclasses.fields(model)):
+    return dataclasses.replace(
+        model, config=changed(model.config, changes, name))
+  return dataclasses.replace(  # one around another
+      model, model=replaced(model.model, changes, name))
+
+
 def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
   """Every size of the model that a section names, whatever kind it is of."""
   for kind in KINDS:

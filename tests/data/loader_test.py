@@ -77,6 +77,36 @@ def test_restart_goes_on_bit_equal():
   _equal(whole[4:], _take(second, 5))
 
 
+def _buckets(seed=3):
+  return loader.bucketed([Numbers("short", 40), Numbers("long", 10)], 4, seed)
+
+
+def test_a_batch_is_of_one_bucket_as_often_as_it_has_samples():
+  batches = _take(_buckets(), 40)
+  names = [set(batch["source"].tolist()) for batch in batches]
+  assert all(len(name) == 1 for name in names)
+  assert 7 <= names.count({"long"}) <= 9
+  _equal(batches[:9], _take(_buckets(), 9))
+  other = [set(batch["source"].tolist()) for batch in _take(_buckets(4), 40)]
+  assert names != other
+
+
+def test_buckets_go_on_bit_equal():
+  whole = _take(_buckets(), 12)
+  first = _buckets()
+  _take(first, 5)
+  state = json.loads(json.dumps(first.get_state()))
+  first.close()
+  second = _buckets()
+  second.set_state(state)
+  _equal(whole[5:], _take(second, 7))
+
+
+def test_one_bucket_is_a_plain_loader():
+  plain = loader.loader([(Numbers("a", 12), 1.0)], 4, 0)
+  _equal(_take(plain, 5), _take(loader.bucketed([Numbers("a", 12)], 4, 0), 5))
+
+
 def test_hosts_share_each_batch():
   whole = _take(_make(), 3)
   hosts = [_take(_make(host=i, hosts=2), 3) for i in range(2)]

@@ -47,6 +47,14 @@ def test_rejected_and_short_episodes_are_left_out(tmp_path, embodiment,
     windows.Clips(data, camera="front", num_frames=13)
 
 
+def test_clips_of_some_episodes_only(dataset):
+  fits = windows.fits(dataset, 11, 5.0)
+  assert fits.tolist() == [False, False, True, True, True]
+  assert windows.fits(dataset, 6, 2.5).tolist() == fits.tolist()
+  clips = windows.Clips(dataset, camera="front", num_frames=9, only=~fits)
+  assert clips.table.tolist() == [[0, 0], [1, 0], [1, 1]]
+
+
 def test_pairs(dataset, episodes, embodiment):
   pairs = windows.Pairs(dataset, cameras=["front", "wrist"], gap=0.8,
                         horizon=8)

@@ -9,7 +9,6 @@ import pytest
 
 from dreamgen_jax.stages import latents
 
-
 SIZES = {"latent": (1, 2, 2, 3), "condition": (1, 2, 2, 3), "image": (5, 1),
          "text": (7,)}
 

@@ -48,8 +48,24 @@ def config(steps, **changes):
       checkpoint_seconds=0.0, **changes)
 
 
-def fit(folder, steps, total=None, points=None):
-  batches = loader.loader([(points or Points(), 1.0)], 8, 0)
+class Frames:
+  """Samples of `count` rows, as clips of a bucket have frames."""
+
+  def __init__(self, count):
+    self.x = np.random.default_rng(count).normal(
+        size=(16, count, 2)).astype(np.float32)
+
+  def __len__(self):
+    return len(self.x)
+
+  def __getitem__(self, i):
+    return {"x": self.x[i], "y": self.x[i] @ np.array([[1.0], [-2.0]],
+                                                      np.float32)}
+
+
+def fit(folder, steps, total=None, points=None, buckets=()):
+  batches = loader.bucketed(
+      [Frames(count) for count in buckets] or [points or Points()], 8, 0)
   settings = config(total or steps)
   model = Line()
   if total:  # stops after `steps`, as a killed run does
@@ -98,6 +114,22 @@ def test_killed_and_resumed_is_bit_equal(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
   without = [row for row in whole.history if "w0" not in row]
   assert without == [row for row in parts.history if "w0" not in row]
+
+
+def test_buckets_of_frames_resume_bit_equal(tmp_path, monkeypatch):
+  """With one compiled step for each of them."""
+  shapes, loss = [], Line.loss
+
+  def traced(self, params, rng, batch):
+    shapes.append(batch["x"].shape)
+    return loss(self, params, rng, batch)
+
+  monkeypatch.setattr(Line, "loss", traced)
+  whole = fit(tmp_path / "whole", 12, buckets=(2, 3))
+  assert sorted(shapes) == [(8, 2, 2), (8, 3, 2)]
+  fit(tmp_path / "parts", 5, total=12, buckets=(2, 3))
+  parts = fit(tmp_path / "parts", 12, buckets=(2, 3))
+  jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
 
 
 def test_not_finite_stops_with_the_step(tmp_path):

@@ -152,9 +152,10 @@ def test_rows_of_a_template():
   np.testing.assert_array_equal(
       found["pooled_ids"], [[0, 4, 5, 1], [0, 5, 4, 1]])
 
-  with pytest.raises(errors.UserError, match="1 tokens too long.* takes 4"):
-    prompt.tokenize(config, text, _NANO.text_2,
-                    {"llama": words, "clip": words}, ["it it it it it"])
+  with pytest.warns(UserWarning, match="last 1 tokens are cut; .* takes 4"):
+    cut = prompt.tokenize(config, text, _NANO.text_2,
+                          {"llama": words, "clip": words}, ["it push it it it"])
+  np.testing.assert_array_equal(cut["ids"][0], found["ids"][1])
   with pytest.raises(errors.CheckpointError, match="4 tokens .*reads 9"):
     prompt.tokenize(dataclasses.replace(config, start=9), text, _NANO.text_2,
                     {"llama": words, "clip": words}, ["it"])

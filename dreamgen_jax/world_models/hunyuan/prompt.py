@@ -91,7 +91,7 @@ def tokenize(config: Config, text: llava.Config, pooled: clip_text.Config,
     pooled_ids i32[b,n] of CLIP.
 
   Raises:
-    UserError: a prompt is too long, or has unknown words.
+    UserError: a prompt has unknown words.
     CheckpointError: the tokenizer is not the template's.
   """
   image = text.image_tokens
@@ -114,10 +114,11 @@ def tokenize(config: Config, text: llava.Config, pooled: clip_text.Config,
   for i, prompt in enumerate(map(tokenizer_lib.clean, prompts)):
     ids = [*first, *[text.image_token] * image,
            *_ids(tokenizer["llama"], after.replace(PROMPT, prompt))]
-    if len(ids) > total:
-      raise errors.UserError(
-          f"The prompt {prompt!r} is {len(ids) - total} tokens too long; the "
-          f"model takes {config.length - config.tail}.")
+    if len(ids) > total:  # the template's own words behind it stay
+      tokenizer_lib.warn_cut(
+          prompt, len(ids) - total, config.length - config.tail)
+      tail = len(ids) - config.tail
+      ids = [*ids[:total - config.tail], *ids[tail:]]
     leaves["ids"][i, :len(ids)] = ids
     leaves["mask"][i, :len(ids)] = True
     kept = [*range(len(first), len(first) + image, config.image_every),
