@@ -200,16 +200,35 @@ def text(loaded: Loaded, prompts: list[str]) -> dict[str, Any]:
 
 
 def make_dreamer(loaded: Loaded, config: Any) -> dreamer.Dreamer:
-  """A dreamer with a config's sampler settings."""
+  """A dreamer with a config's sampler settings.
+
+  These are steps, guidance, batch_size; and if they are there, clips, negative
+  (a prompt), and sampling: fields of the model's config, such as its solver.
+
+  Raises:
+    ConfigError: `sampling` names a field that does more than sample.
+  """
+  known, changes = loaded.model.config.sampling, config.get("sampling", {})
+  for name in changes:
+    if name not in known:
+      raise errors.ConfigError(
+          f"sampling has no {name!r}; this model's sampler has: "
+          f"{', '.join(known)}." + registry.nearest(name, list(known)))
   return dreamer.Dreamer(
-      loaded.model, loaded.params, loaded.tokenizer, steps=config.steps,
-      guidance=config.guidance, batch_size=config.batch_size,
+      models.replaced(loaded.model, changes, "sampling"), loaded.params,
+      loaded.tokenizer, steps=config.steps, guidance=config.guidance,
+      batch_size=config.batch_size, negative=config.get("negative"),
       clips=config.get("clips", 1))
 
 
-def sampler(loaded: Loaded, config: Any) -> str:
+def sampler(made: dreamer.Dreamer) -> str:
   """JSON of how clips are drawn, for their provenance."""
+  c = made.model.config
   return json.dumps({
-      "model": type(loaded.model).__module__.split(".")[-2],
-      "steps": config.steps, "guidance": config.guidance,
-      "clips": config.get("clips", 1)}, sort_keys=True)
+      "model": type(c).__module__.split(".")[-2],
+      "steps": made.steps, "guidance": made.guidance, "clips": made.clips,
+      "negative": made.negative, **{
+          name: dataclasses.asdict(value)
+          if dataclasses.is_dataclass(value) else value
+          for name, value in ((name, getattr(c, name)) for name in c.sampling)
+      }}, sort_keys=True)
