@@ -97,14 +97,18 @@ class Autoencoder:
     psnr = -10 * jnp.log10(squared / 4)
     return loss, {"l1": absolute, "psnr": psnr, "kl": kl}
 
-  def reconstruct(self, params: interfaces.Params, video: types.Array
-                  ) -> tuple[types.Array, types.Array]:
-    """Video u8[b,f,h,w,3] -> (its latent's mean f32[b,t,h,w,c], u8 again)."""
-    config = self.model.config.vae
-    mean = posterior.mode(
-        self.recipe.encode(config, params, pixels.to_unit(video)))
-    again = jnp.clip(self.recipe.decode(config, params, mean), -1.0, 1.0)
-    return mean, pixels.from_unit(again)
+  def encode(self, params: interfaces.Params,
+             video: types.Array) -> types.Array:
+    """Video u8[b,f,h,w,3] -> mean of its latent f32[b,t,h,w,c]."""
+    return posterior.mode(self.recipe.encode(
+        self.model.config.vae, params, pixels.to_unit(video)))
+
+  def reconstruct(self, params: interfaces.Params,
+                  video: types.Array) -> types.Array:
+    """Video u8[b,f,h,w,3] -> the same, encoded and decoded."""
+    again = self.recipe.decode(
+        self.model.config.vae, params, self.encode(params, video))
+    return pixels.from_unit(jnp.clip(again, -1.0, 1.0))
 
   def _crop(self, rng, video):
     b, f, h, w, _ = video.shape

@@ -97,6 +97,21 @@ def test_load_passes_the_argument_and_locks(tmp_path):
   assert options.load(str(path)).is_locked
 
 
+def test_overrides_of_arguments_decide_what_there_is(tmp_path):
+  path = tmp_path / "one.py"
+  path.write_text(
+      "import ml_collections\nARGUMENTS = dict(kind='a', size=1)\n"
+      "def get_config(arg=None):\n"
+      "  found = {'seed': 0, 'arg': arg or ''}\n"
+      "  return ml_collections.ConfigDict(found)\n")
+  config = options.load(
+      f"{path}:size=2", [("seed", "3"), ("kind", "b"), ("size", "4")])
+  assert config.arg == "size=2,kind=b,size=4"
+  assert config.seed == 3
+  with pytest.raises(errors.ConfigError, match="Did you mean 'kind'"):
+    options.load(str(path), [("knid", "b")])
+
+
 def test_configs_import_their_neighbours(tmp_path, monkeypatch):
   folder = tmp_path / "setups"
   folder.mkdir()

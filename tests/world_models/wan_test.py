@@ -12,6 +12,7 @@ import pytest
 from dreamgen_jax import errors
 from dreamgen_jax.encoders import clip, tokenizer
 from dreamgen_jax.world_models import wan
+from dreamgen_jax.world_models.wan import condition
 
 _NANO = wan.PRESETS["nano"]
 _TOWER = clip.Config(width=32, depth=2, heads=4, mlp_width=48, patch=14,
@@ -71,7 +72,7 @@ def test_loss_traces_at_full_size(name):
   loss, scalars = jax.eval_shape(model.loss, params, key, batch)
   assert loss.shape == () and loss.dtype == jnp.float32
   assert set(scalars) == {"velocity_error"}
-  branch = {"image"} if name.startswith("wan2_1_i2v") else set()
+  branch = {"image"} if "2_1" in name and "t2v" not in name else set()
   told = set() if "t2v" in name else {"condition"}
   assert set(batch) == {"latent", "text"} | branch | told
   assert set(params) == {"vae", "text", *model.config.experts} | branch
@@ -80,6 +81,7 @@ def test_loss_traces_at_full_size(name):
 @pytest.mark.parametrize("name, billions, latent", [
     ("wan2_1_i2v_14b_480p", 16.395, (21, 60, 104, 16)),
     ("wan2_1_i2v_14b_720p", 16.395, (21, 90, 160, 16)),
+    ("wan2_1_flf2v_14b", 16.396, (21, 90, 160, 16)),
     ("wan2_1_t2v_14b", 14.288, (21, 60, 104, 16)),
     ("wan2_1_t2v_1_3b", 1.419, (21, 60, 104, 16)),
     ("wan2_2_i2v_a14b", 14.289, (21, 60, 104, 16)),
@@ -93,7 +95,17 @@ def test_released_sizes(name, billions, latent):
     assert round(count / 1e9, 3) == billions
   assert c.latent_shape == latent
   if c.image:
-    assert wan.Model(c).example(2)["image"].shape == (2, 257, 1280)
+    frames = 1 + c.sees_last_frame
+    assert wan.Model(c).example(2)["image"].shape == (2, 257 * frames, 1280)
+
+
+def test_the_nano_of_2_2_is_small():
+  model = wan.Model(wan.PRESETS["wan2_2_nano"])
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  assert sum(x.size for x in jax.tree.leaves(params)) <= 3e6
+  c = model.config
+  assert (c.frames, c.height, c.width) == (17, 64, 64)
+  assert np.prod(c.latent_shape[:3]) / np.prod(c.transformer.patch) <= 150
 
 
 def test_nano_learns_a_fixed_batch():
@@ -151,6 +163,35 @@ def test_image_branch_sees_the_frame():
   states = jax.jit(model.encode_frame)(params, frames)["image"]
   assert states.shape == (2, *model.example(1)["image"].shape[1:])
   assert not np.allclose(states[0], states[1], atol=1e-2)
+
+
+def test_autoencoding_in_chunks_is_the_same():
+  model, params = _small("plain")
+  c = model.config
+  chunked = wan.Model(dataclasses.replace(
+      c, vae=dataclasses.replace(c.vae, chunk=1)))
+  frames = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+  latent = jax.random.normal(jax.random.key(0), (1, *c.latent_shape))
+  whole, parts = (jax.jit(lambda model=model: (
+      model.encode_frame(params, frames)["condition"],
+      model.decode(params, latent)))() for model in (model, chunked))
+  np.testing.assert_allclose(whole[0], parts[0], atol=1e-5)
+  assert np.abs(whole[1].astype(int) - parts[1]).max() <= 1
+
+
+def test_a_last_frame_where_it_is_told():
+  model, params = _small("plain")
+  frame = np.zeros((1, 32, 32, 3), np.uint8)
+  with pytest.raises(errors.DataError, match="told no last frame, .* one"):
+    model.encode_frame(params, frame, frame)
+  both = wan.Model(dataclasses.replace(model.config, given="both_ends"))
+  with pytest.raises(errors.DataError, match="told its last frame, .* none"):
+    both.encode_frame(params, frame)
+  given = condition.mask(np.zeros((1, 3, 1, 1, 4)), 4, last=True)[0, :, 0, 0]
+  np.testing.assert_array_equal(
+      given, [[1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 1]])
+  video = condition.clip(5, *np.ones((2, 1, 1, 1, 3)))[0, :, 0, 0, 0]
+  np.testing.assert_array_equal(video, [1, 0, 0, 0, 1])
 
 
 def test_each_expert_learns_its_own_range():

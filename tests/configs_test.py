@@ -1,0 +1,65 @@
+"""The configs: which world model they run with, and what a mistake says."""
+
+import pathlib
+
+import pytest
+
+from configs import common
+from dreamgen_jax import errors, options
+from dreamgen_jax.stages import models, pipeline
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+QUICKSTART, PRETRAIN = (
+    str(ROOT / "configs" / name)
+    for name in ("quickstart.py", "nano_pretrain.py"))
+
+
+@pytest.mark.parametrize("name", common.WORLD_MODELS)
+def test_one_flag_chooses_the_world_model(name, tmp_path):
+  chosen = common.WORLD_MODELS[name]
+  pretrain = options.load(PRETRAIN, [("world_model", name)])
+  quickstart = options.load(
+      QUICKSTART, [("world_model", name), ("weights", str(tmp_path))])
+  assert quickstart == options.load(
+      f"{QUICKSTART}:world_model={name},weights={tmp_path}")
+  for config, stages in (
+      (pretrain, ("vae", "latents", "world_model", "latents_narrow", "finish",
+                  "export")), (quickstart, ("finetune", "seen"))):
+    for stage in stages:
+      model = config[stage].model
+      assert (model.name, model.preset) == (chosen["name"], chosen["preset"])
+      pipeline.resolve(pipeline.steps(config)[stage])  # its fields are there
+  assert quickstart.finetune.model.source == str(tmp_path)
+  c = models.build("world_models", quickstart.finetune.model).config
+  assert (c.frames, c.height, c.width, c.video_hz) == (17, 64, 64, 5.0)
+  reader = models.build("world_models", quickstart.policy_mixed.text).config
+  assert not reader.text_sees_frame  # a policy has no first frame to show it
+  assert not (c.text_sees_frame and quickstart.finetune.text_dropout)
+
+
+def test_the_shipped_world_model_is_the_default():
+  assert options.load(QUICKSTART) == options.load(
+      QUICKSTART, [("world_model", "wan_nano")])
+  assert options.load(QUICKSTART).finetune.model.source == "nano"
+  assert options.load(QUICKSTART).demonstrations.episodes < options.load(
+      QUICKSTART, [("long", "true")]).demonstrations.episodes
+  assert options.load(PRETRAIN, [("scale", "0.001")]).vae.train.steps == 5
+
+
+@pytest.mark.parametrize(("file", "overrides", "message"), [
+    (QUICKSTART, {"world_model": "cogvideo_nano"},
+     "Unknown world model 'cogvideo_nano'; have: .* "
+     "Did you mean 'cogvideox_nano'?"),
+    (PRETRAIN, {"world_model": "nano"}, "Unknown world model 'nano'"),
+    (QUICKSTART, {"world_model": "hunyuan_nano"},
+     "No weights of hunyuan_nano ship with the package; `python -m "
+     "dreamgen_jax.main --config=configs/nano_pretrain.py "
+     "--config.world_model=hunyuan_nano --workdir=runs/hunyuan_nano` makes"),
+    (QUICKSTART, {"weights": "no/such/folder"},
+     "no/such/folder is no folder of weights; .*--config.weights="),
+    (QUICKSTART, {"wold_model": "wan_nano"}, "Did you mean 'world_model'"),
+    (QUICKSTART + ":word_model=x", {}, "argument 'word_model'; have: long, "),
+])
+def test_a_mistake_is_one_sentence(file, overrides, message):
+  with pytest.raises(errors.ConfigError, match=message):
+    options.load(file, overrides.items())
