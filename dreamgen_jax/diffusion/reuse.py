@@ -84,7 +84,7 @@ class Memory:
   """
 
   def __init__(self, factors: np.ndarray):
-    """`factors`: of `plan`; zeros only measure, see `ratios`."""
+    """`factors`: of `plan`; enough zeros only measure, see `ratios`."""
     self._factors = jnp.asarray(factors, jnp.float32)
     self._like: Any = None
     self._call: Any = None
@@ -117,9 +117,11 @@ class Memory:
     self._added[...] = added
     self._call[...] = call + 1
 
-  def ratios(self) -> types.Array:
-    """After a run that skipped nothing: what `Config.ratios` asks for."""
-    return self._ratios[...]
+  def ratios(self) -> tuple[types.Array, types.Array]:
+    """After a run that skipped nothing: calls i32[], and `Config.ratios`,
+    f32[factors], which end there.
+    """
+    return self._call[...], self._ratios[...]
 
 
 def planned(config: Config, calls: int,

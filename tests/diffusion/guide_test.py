@@ -42,6 +42,12 @@ def test_no_guidance_runs_one_branch(scale, base):
   assert batches == [2]
 
 
+def test_a_scale_of_the_time_runs_both_branches():
+  out, batches = _guided(lambda t: 2 * t, "uncond")
+  np.testing.assert_allclose(out, [[3.5], [10.5]])  # 1 at time 0.5
+  assert batches == [4]
+
+
 def test_unknown_base():
   with pytest.raises(errors.ConfigError, match="uncond, cond"):
     guide.classifier_free(_predict, 1.0, base="none")

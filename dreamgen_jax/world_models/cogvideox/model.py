@@ -238,7 +238,8 @@ class Model:
   def generate(self, params: interfaces.Params, rng: types.Array,
                frame: types.Array, text: interfaces.Batch,
                empty_text: interfaces.Batch, *, steps: int | None = None,
-               guidance: float | None = None) -> types.Array:
+               guidance: float | None = None,
+               memory: reuse_lib.Memory | None = None) -> types.Array:
     """Dreams a clip from its first frame.
 
     Args:
@@ -248,6 +249,7 @@ class Model:
       frame: u8[b,h,w,3].
       text, empty_text: of the prompt and of the negative prompt.
       steps, guidance: instead of the config's.
+      memory: a new one, instead of one by the config.
 
     Returns:
       u8[b,f,h,w,3].
@@ -262,7 +264,8 @@ class Model:
 
     latent = self.denoise(
         params, draw(0), self.encode_frame(params, frame), text, empty_text,
-        draw=lambda call: draw(1 + call), steps=steps, guidance=guidance)
+        draw=lambda call: draw(1 + call), steps=steps, guidance=guidance,
+        memory=memory)
     return self.decode(params, latent)
 
   def denoise(self, params, noise, given, text, empty_text, *, draw,
@@ -270,7 +273,6 @@ class Model:
     """As `generate`, from noise and `encode_frame`'s leaves to the latent.
 
     `draw` is that of `v_prediction.dpm_solver`; "ddim" does not call it.
-    `memory` is a new `reuse.Memory`, instead of one by the config.
     """
     c, steps = self.config, steps or self.config.steps
     cond, uncond = {**given, **text}, {**given, **empty_text}

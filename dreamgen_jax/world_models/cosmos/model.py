@@ -226,7 +226,8 @@ class Model:
   def generate(self, params: interfaces.Params, rng: types.Array,
                frame: types.Array, text: interfaces.Batch,
                empty_text: interfaces.Batch, *, steps: int | None = None,
-               guidance: float | None = None) -> types.Array:
+               guidance: float | None = None,
+               memory: reuse_lib.Memory | None = None) -> types.Array:
     """Dreams a clip from its first frame.
 
     Args:
@@ -236,6 +237,7 @@ class Model:
       frame: u8[b,h,w,3].
       text, empty_text: of the prompt and of the negative prompt.
       steps, guidance: instead of the config's.
+      memory: a new one, instead of one by the config.
 
     Returns:
       u8[b,f,h,w,3].
@@ -244,7 +246,7 @@ class Model:
         lambda key: jax.random.normal(key, self.config.latent_shape))(rng)
     latent = self.denoise(
         params, noise, self.encode_frame(params, frame), text, empty_text,
-        steps=steps, guidance=guidance)
+        steps=steps, guidance=guidance, memory=memory)
     return self.decode(params, latent)
 
   def denoise(self, params, noise, given, text, empty_text, *, steps=None,
@@ -252,7 +254,6 @@ class Model:
     """As `generate`, from unit noise and `encode_frame`'s leaves to the latent.
 
     The condition may have more than one latent frame: the clip goes on there.
-    `memory` is a new `reuse.Memory`, instead of one by the config.
     """
     c = self.config
     least, greatest = c.sigmas

@@ -244,7 +244,8 @@ class Model:
   def generate(self, params: interfaces.Params, rng: types.Array,
                frame: types.Array, text: interfaces.Batch,
                empty_text: interfaces.Batch, *, steps: int | None = None,
-               guidance: float | None = None) -> types.Array:
+               guidance: float | None = None,
+               memory: reuse_lib.Memory | None = None) -> types.Array:
     """Dreams a clip from its first frame.
 
     Args:
@@ -255,6 +256,7 @@ class Model:
       text, empty_text: of the prompt and of the negative prompt; the latter
         is read only where the transformer is told no guidance.
       steps, guidance: instead of the config's.
+      memory: a new one, instead of one by the config.
 
     Returns:
       u8[b,f,h,w,3].
@@ -263,7 +265,7 @@ class Model:
         key, self.config.latent_shape))(rng)
     latent = self.denoise(
         params, noise, self.encode_frame(params, frame), text, empty_text,
-        steps=steps, guidance=guidance)
+        steps=steps, guidance=guidance, memory=memory)
     return self.decode(params, latent)
 
   def denoise(self, params: interfaces.Params, noise: types.Array,
@@ -271,10 +273,7 @@ class Model:
               empty_text: interfaces.Batch, *, steps: int | None = None,
               guidance: float | None = None,
               memory: reuse_lib.Memory | None = None) -> types.Array:
-    """As `generate`, from noise and `encode_frame`'s leaves to the latent.
-
-    `memory` is a new one, instead of one by the config.
-    """
+    """As `generate`, from noise and `encode_frame`'s leaves to the latent."""
     c = self.config
     scale = c.guidance if guidance is None else guidance
     condition = given["condition"]

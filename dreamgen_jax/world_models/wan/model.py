@@ -281,7 +281,8 @@ class Model:
                frame: types.Array, text: interfaces.Batch,
                empty_text: interfaces.Batch, *, steps: int | None = None,
                guidance: float | None = None,
-               last: types.Array | None = None) -> types.Array:
+               last: types.Array | None = None,
+               memory: reuse_lib.Memory | None = None) -> types.Array:
     """Dreams a clip from its first frame, or between its first and last.
 
     Args:
@@ -292,6 +293,7 @@ class Model:
       text, empty_text: of the prompt and of the negative prompt.
       steps, guidance: instead of the config's.
       last: u8[b,h,w,3], where the config sees it.
+      memory: a new one, instead of one by the config.
 
     Returns:
       u8[b,f,h,w,3].
@@ -300,14 +302,13 @@ class Model:
         lambda key: jax.random.normal(key, self.config.latent_shape))(rng)
     latent = self.denoise(
         params, noise, self.encode_frame(params, frame, last), text,
-        empty_text, steps=steps, guidance=guidance)
+        empty_text, steps=steps, guidance=guidance, memory=memory)
     return self.decode(params, latent)
 
   def denoise(self, params, noise, given, text, empty_text, *, steps=None,
               guidance=None, memory=None) -> types.Array:
     """As `generate`, from noise and `encode_frame`'s leaves to the latent.
 
-    `memory` is a new `reuse.Memory`, instead of one by the config.
     """
     c = self.config
     sigmas = self._sigmas(steps or c.steps)

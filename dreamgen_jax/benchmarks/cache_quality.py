@@ -1,0 +1,145 @@
+"""What skipping blocks by a fixed schedule costs in quality, and saves.
+
+  python -m dreamgen_jax.benchmarks.cache_quality --data=DIR [--family=wan]
+      [--preset=nano] [--source=nano] [--clips=8] [--steps=20] [--guidance=1]
+      [--thresholds=0.02,0.05,0.1,0.2] [--longest=1,2,4]
+
+Measures the ratios of `diffusion.reuse` on the first clip, with the weights at
+hand, and prints them, to be pasted into a config as sampling.reuse.ratios.
+Then dreams of the first frames of a dataset (the folder of its shards, of
+prompts or demonstrations) with every block and by each schedule, and compares:
+network calls whose blocks ran, PSNR against the dream with every block, and
+seconds a clip in batches of all clips.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from dreamgen_jax import dreamer, interfaces, metrics, options, registry
+from dreamgen_jax.data import rlds, views
+from dreamgen_jax.diffusion import reuse
+from dreamgen_jax.stages import models
+
+OPTIONS = {
+    "data": (None, "folder of a dataset's shards; its first frames are dreamt"),
+    "family": ("wan", "of the world model"),
+    "preset": ("nano", "of the world model"),
+    "source": ("nano", "its weights: a folder, or the name of shipped ones"),
+    "camera": ("front", "of the dataset"),
+    "clips": ("8", "how many"),
+    "steps": ("20", "of the sampler"),
+    "guidance": ("1", "of the sampler"),
+    "thresholds": ("0.02,0.05,0.1,0.2", "see `reuse.Config`"),
+    "longest": ("1,2,4", "see `reuse.Config`"),
+}
+MOST = 1000  # network calls of a sampler
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """The program; returns the exit code, 2 after a user's mistake."""
+  argv = list(sys.argv if argv is None else argv)
+  return options.guard(lambda: _run(argv), "--debug" in argv)
+
+
+def _run(argv: list[str]) -> None:
+  given = options.read(
+      __doc__, {name: f"{text} ({default})"
+                for name, (default, text) in OPTIONS.items()}, argv)
+  if given is None:
+    return
+  asked = {name: getattr(given, name) or default
+           for name, (default, _) in OPTIONS.items()}
+  spec = {"name": asked["family"], "preset": asked["preset"]}
+  config = models.build("world_models", spec).config
+  module = registry.find("world_models", asked["family"])
+  model, params, tokenizer = module.load(asked["source"], config)
+  frames, prompts = first_frames(
+      pathlib.Path(str(asked["data"])), model, asked["camera"],
+      int(asked["clips"]))
+  settings = {
+      "steps": int(asked["steps"]), "guidance": float(asked["guidance"])}
+  text, empty = (dreamer.encode_prompts(model, params, tokenizer, each, frames)
+                 for each in (prompts, [model.config.negative] * len(prompts)))
+  clips = (params, frames, text, empty)
+  one = (params, *jax.tree.map(lambda x: x[:1], clips[1:]))
+  ratios = calibrate(model, *one, **settings)
+  print("ratios:", ", ".join(f"{ratio:.4f}" for ratio in ratios), flush=True)
+  whole, seconds = dream(model, *clips, **settings)
+  calls = len(ratios)
+  print(f"{'threshold':>9} {'longest':>7} {'calls':>5} {'saved':>6} "
+        f"{'PSNR':>6} {'s/clip':>7}")
+  print(f"{'-':>9} {'-':>7} {calls:5} {0:6.0%} {'-':>6} {seconds:7.2f}",
+        flush=True)
+  seen = set()
+  for longest, threshold in itertools.product(
+      map(int, asked["longest"].split(",")),
+      map(float, asked["thresholds"].split(","))):
+    skipping = reuse.Config(ratios, threshold, longest)
+    plan = tuple(reuse.plan(skipping, calls))
+    if plan in seen:  # as the line above
+      continue
+    seen.add(plan)
+    sized = dataclasses.replace(model, config=dataclasses.replace(
+        model.config, reuse=skipping))
+    video, seconds = dream(sized, *clips, **settings)
+    ran = sum(factor == 0 for factor in plan)
+    print(f"{threshold:9g} {longest:7} {ran:5} {1 - ran / calls:6.0%} "
+          f"{metrics.psnr(video[:, 1:], whole[:, 1:]):6.1f} {seconds:7.2f}",
+          flush=True)
+
+
+def first_frames(path: pathlib.Path, model: interfaces.WorldModel, camera: str,
+                 count: int) -> tuple[np.ndarray, list[str]]:
+  """(u8[n,h,w,3], prompts) of a dataset's first episodes."""
+  data, view = rlds.Dataset(path), views.View.of(camera)
+  c = model.config
+  episodes = [data.episode(i, view.named, [0])
+              for i in range(min(count, len(data)))]
+  frames = np.concatenate([
+      view.compose(episode.video, (c.height, c.width)) for episode in episodes])
+  return frames, [view.prompt(episode.instruction) for episode in episodes]
+
+
+def calibrate(model: interfaces.WorldModel, params: interfaces.Params,
+              frames: np.ndarray, text: interfaces.Batch,
+              empty: interfaces.Batch, **settings: Any) -> tuple[float, ...]:
+  """What `reuse.Config.ratios` asks for, by one dream with every block."""
+  @jax.jit
+  def run(*inputs):
+    memory = reuse.Memory(np.zeros(MOST))
+    video = model.generate(inputs[0], _keys(frames), *inputs[1:],
+                           memory=memory, **settings)
+    return video, memory.ratios()
+
+  _, (calls, ratios) = run(params, frames, text, empty)
+  return tuple(np.asarray(ratios)[:int(calls)].tolist())
+
+
+def dream(model: interfaces.WorldModel, params: interfaces.Params,
+          frames: np.ndarray, text: interfaces.Batch, empty: interfaces.Batch,
+          **settings: Any) -> tuple[np.ndarray, float]:
+  """(videos u8[n,f,h,w,3], seconds a clip once compiled)."""
+  run = jax.jit(lambda *inputs: model.generate(
+      inputs[0], _keys(frames), *inputs[1:], **settings))
+  inputs = jax.device_put((params, frames, text, empty))
+  jax.block_until_ready(run(*inputs))
+  begin = time.perf_counter()
+  video = np.asarray(run(*inputs))
+  return video, (time.perf_counter() - begin) / len(frames)
+
+
+def _keys(frames):
+  """The same noise each time."""
+  return jax.vmap(jax.random.key)(np.arange(len(frames)))
+
+
+if __name__ == "__main__":
+  sys.exit(main())
