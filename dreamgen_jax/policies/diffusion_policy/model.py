@@ -47,6 +47,8 @@ class Config:
     sampler: "ddim" or "ddpm" (which always takes all T steps).
     inference_steps: network calls per chunk with "ddim".
     prediction: "epsilon" (noise) or "sample" (clean chunk).
+    late: training draws the larger of this many uniform diffusion steps; more
+      than 1 favours noise, where a predicted chunk depends on what is seen.
     pad, crop: pad the image by this many edge pixels, then take a random
       window of crop = (height, width); None keeps image_size. The window is
       central, and there is no padding, in `act`.
@@ -74,6 +76,7 @@ class Config:
   sampler: str = "ddpm"
   inference_steps: int = 16
   prediction: str = "epsilon"
+  late: int = 1
   pad: int = 0
   crop: Sequence[int] | None = (76, 76)
   jitter: float = 0.0
@@ -139,18 +142,22 @@ PRESETS = {
         state_flag=True,
         state_dropout=0.1,
         vision=vision_lib.Config(
-            widths=(32, 64, 128), blocks=(1, 1, 1), strides=(1, 2, 1),
-            stem_kernel=5, stem_stride=2, stem_pool=False, film=True),
-        widths=(64, 128, 256),
+            widths=(32, 32), blocks=(1, 1), strides=(1, 1), stem_kernel=5,
+            stem_stride=4, stem_pool=False, temperature=0.25, flat=8,
+            film=True),
+        widths=(32, 64, 128),
         step_width=64,
         sampler="ddim",
         inference_steps=10,
         # Few samples and few updates: errors of a predicted noise are
         # magnified at the noisy end, those of a predicted chunk are not.
         prediction="sample",
-        pad=4,
+        late=2,
+        # Targets are absolute and the camera stands still: a moved image
+        # would be a wrong one.
+        pad=1,
         crop=None,
-        jitter=0.2,
+        jitter=0.1,
     ),
 }
 
@@ -269,7 +276,8 @@ class Model:
         params, self._training_images(rngs["augment"], batch), batch,
         state_mask)
 
-    step = jax.random.randint(rngs["step"], (b,), 0, c.diffusion_steps)
+    step = jnp.max(jax.random.randint(
+        rngs["step"], (c.late, b), 0, c.diffusion_steps), axis=0)
     noise = jax.random.normal(rngs["noise"], action.shape)
     noisy = process.corrupt_ddpm(
         process.squared_cosine(c.diffusion_steps), action, noise, step)

@@ -35,6 +35,10 @@ class Config:
     stem_kernel, stem_stride: the first convolution, to widths[0] channels.
     stem_pool: 3x3 stride-2 max pool after it.
     keypoints: maps of the spatial softmax.
+    temperature: of that softmax; fresh maps see the whole image alike at 1,
+      and learn to point sooner when it is lower.
+    flat: maps that are read pixel by pixel beside the keypoints; 0, as
+      released, has none. They learn soonest where the camera stands still.
     features: width of the camera's feature vector.
     film: language modulates every residual block.
   """
@@ -46,6 +50,8 @@ class Config:
   stem_stride: int = 2
   stem_pool: bool = True
   keypoints: int = 32
+  temperature: float = 1.0
+  flat: int = 0
   features: int = 64
   film: bool = False
 
@@ -104,10 +110,11 @@ class SpatialSoftmax(nn.Module):
   """Where each of k maps looks: [b, h, w, c] -> f32[b, k, 2] in [-1, 1].
 
   The last axis is (x, y), x to the right and y down. Source: robomimic's and
-  lerobot's SpatialSoftmax with temperature 1 (Finn et al., 1509.06113).
+  lerobot's SpatialSoftmax (Finn et al., 1509.06113).
   """
 
   keypoints: int
+  temperature: float = 1.0
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -115,7 +122,7 @@ class SpatialSoftmax(nn.Module):
     maps = nn.Conv(self.keypoints, (1, 1), name="maps")(
         x.astype(jnp.float32))  # b h w k
     maps = einops.rearrange(maps, "b h w k -> b k (h w)")
-    weights = jax.nn.softmax(maps, axis=-1)
+    weights = jax.nn.softmax(maps / self.temperature, axis=-1)
     grid = np.stack(
         np.meshgrid(np.linspace(-1, 1, w), np.linspace(-1, 1, h)), axis=-1)
     grid = einops.rearrange(grid, "h w xy -> (h w) xy").astype(np.float32)
@@ -144,6 +151,10 @@ class ImageEncoder(nn.Module):
       for j in range(count):
         x = BasicBlock(width, stride if j == 0 else 1, self.dtype,
                        name=f"stage_{i}_{j}")(x, text)
-    x = SpatialSoftmax(c.keypoints, name="softmax")(x)
-    x = einops.rearrange(x, "b k xy -> b (k xy)")
-    return jax.nn.relu(nn.Dense(c.features, name="project")(x))  # b features
+    points = SpatialSoftmax(c.keypoints, c.temperature, name="softmax")(x)
+    points = einops.rearrange(points, "b k xy -> b (k xy)")
+    if c.flat:
+      maps = nn.Conv(c.flat, (1, 1), dtype=self.dtype, name="flat")(x)
+      points = jnp.concatenate(
+          [points, einops.rearrange(maps, "b h w c -> b (h w c)")], axis=-1)
+    return jax.nn.relu(nn.Dense(c.features, name="project")(points))  # b features
