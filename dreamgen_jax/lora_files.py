@@ -17,6 +17,7 @@ distilled models) has no place in `lora` and is refused by name.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -111,8 +112,7 @@ class Formats:
       CheckpointError: unknown dialect, or tensors that do not fit; listed.
     """
     path = pathlib.Path(path)
-    shapes = jax.eval_shape(self.family.model(config).init, jax.random.key(0))
-    found = {}
+    shapes, found = _shapes(self.family.model(config)), {}
     try:
       tensors, metadata = _open(path)
       parts = _by_expert(tensors)
@@ -179,6 +179,11 @@ class Formats:
 
   def _names(self, config, expert):
     return self.family.parts(config)[expert].names
+
+
+@functools.cache  # tracing a large model takes a second
+def _shapes(model):
+  return jax.eval_shape(model.init, jax.random.key(0))
 
 
 def tables(names: Tables) -> dict[str, weights.Table]:

@@ -1,9 +1,11 @@
 """Stage 1: tunes a pretrained world model on demonstrations.
 
-Reads demonstrations (RLDS) and a base model. Writes `checkpoint` (adapters, or
-whole transformers where config.lora is None), `samples/` (what is dreamed of
-held-out clips as training goes), and `examples.npz`: held-out clips beside
-what prior and tuned model dream of them.
+Reads demonstrations (RLDS), cut into clips of config.frame_buckets (numbers of
+frames; else the model's own), and a base model, which config.lora.quantize
+holds in 8 or 4 bits. Writes `checkpoint` (adapters, or whole transformers where
+config.lora is None), `samples/` (what is dreamed of held-out clips as training
+goes), and `examples.npz`: held-out clips beside what prior and tuned model
+dream of them.
 """
 
 import dataclasses
@@ -13,7 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamgen_jax import checkpoint, errors, interfaces, lora, types
+from dreamgen_jax import (
+    checkpoint,
+    errors,
+    interfaces,
+    lora,
+    quantize,
+    types,
+)
 from dreamgen_jax.data import loader
 from dreamgen_jax.stages import heldout as heldout_lib
 from dreamgen_jax.stages import latents, models, train, world_model
@@ -62,10 +71,33 @@ class Adapted(Whole):
   config: lora.Config
 
   def _apply(self, function, params, *inputs):
-    run = lora.adapted(
-        lambda base, *inputs: function({self.expert: base}, *inputs),
-        self.config)
-    return run(params["base"], params["lora"], *inputs)
+    run = quantize.aware(
+        lambda base, *inputs: function({self.expert: base}, *inputs))
+    return lora.adapted(run, self.config)(
+        params["base"], params["lora"], *inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Apart:
+  """A world model that keeps adapters apart from its quantised base.
+
+  Parameters: the model's, and {"lora": {expert: adapters}} once there are any.
+  """
+
+  model: interfaces.WorldModel
+  adapters: lora.Config
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self.model, name)
+
+  def generate(self, params: interfaces.Params, *inputs: Any,
+               **settings: Any) -> types.Array:
+    """As `interfaces.WorldModel.generate`."""
+    run = quantize.aware(self.model.generate)
+    if "lora" not in params:
+      return run(params, *inputs, **settings)
+    return lora.adapted(run, self.adapters)(
+        params, params["lora"], *inputs, **settings)
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
@@ -76,22 +108,30 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     raise errors.ConfigError(
         f"{config.model.name} reads prompts together with the frame, and "
         "needs no guidance: set config.finetune.text_dropout = 0.")
-  encoded = latents.encode(
-      latents.clips(inputs["demonstrations"] / "data", base.model,
-                    config.camera),
-      base.model, base.params, folder / "latents", config.batch_size,
-      base.tokenizer)
+  counts = config.get("frame_buckets") or (base.model.config.frames,)
+  cut = latents.buckets(
+      inputs["demonstrations"] / "data", base.model, config.camera, counts)
+  encoded = [
+      latents.encode(
+          clips, model, base.params, folder / (
+              "latents" if len(counts) == 1
+              else f"latents_{model.config.frames}"),
+          config.batch_size, base.tokenizer)
+      for model, clips in cut]
   heldout = heldout_lib.read(
       inputs["heldout"] / "data", base, config, folder / "heldout")
   states = {} if base.model.config.text_sees_frame else world_model.text(
-      base, ["", *encoded.captions])
+      base, ["", *(caption for clips in encoded for caption in clips.captions)])
 
   def with_text(sample):
     return sample | states.get(sample.pop("caption"), {})
 
-  batches = loader.loader(
-      [(encoded, 1.0)], config.train.batch_size, config.train.seed,
-      then=with_text)
+  settings = dict(config.lora) if config.lora else None
+  if settings and settings.get("quantize"):
+    base = _quantized(base, lora.Config(**settings))
+
+  batches = loader.bucketed(
+      encoded, config.train.batch_size, config.train.seed, then=with_text)
   start, tuned, seconds = batches.get_state(), {}, 0.0
   for expert in base.model.config.experts:  # each has steps of its own
     batches.set_state(start)
@@ -100,13 +140,33 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     tuned[expert] = result.params["lora" if config.lora else "base"]
     seconds += result.seconds
   batches.close()
-  settings = dict(config.lora) if config.lora else None
   checkpoint.save(folder / "checkpoint", tuned, {
       "model": config.model.to_dict(), "lora": settings,
       "source": base.source})
   return {"seconds": seconds} | heldout_lib.compare(
-      base, world_model.merge(base.params, tuned, settings), heldout,
-      config.sampler, folder / "examples.npz")
+      base, _tuned(base, tuned, settings), heldout, config.sampler,
+      folder / "examples.npz")
+
+
+def _quantized(base: world_model.Loaded,
+               settings: lora.Config) -> world_model.Loaded:
+  """The base as it is trained on, evaluated and sampled from."""
+  experts = {
+      expert: quantize.quantize(base.params[expert], settings.quantize or "")
+      for expert in base.model.config.experts}
+  was = quantize.size({expert: base.params[expert] for expert in experts})
+  print(f"[finetune] the base in {settings.quantize}: "
+        f"{quantize.size(experts) / 1e9:.3g} of {was / 1e9:.3g} GB", flush=True)
+  return dataclasses.replace(
+      base, model=Apart(base.model, settings), params=base.params | experts)
+
+
+def _tuned(base: world_model.Loaded, tuned: dict[str, Any],
+           settings: dict[str, Any] | None) -> world_model.Loaded:
+  """The base with what was tuned: merged, or beside what is quantised."""
+  params = (base.params | {"lora": tuned} if isinstance(base.model, Apart)
+            else world_model.merge(base.params, tuned, settings))
+  return dataclasses.replace(base, params=params)
 
 
 def _fit(config: Any, base: world_model.Loaded, expert: str,
@@ -131,8 +191,7 @@ def _fit(config: Any, base: world_model.Loaded, expert: str,
   def evaluate(params, step):
     tuned = {expert: params["lora" if settings else "base"]}
     heldout_lib.sample(
-        dataclasses.replace(base, params=world_model.merge(
-            base.params, tuned, settings)), heldout, config.sampler,
+        _tuned(base, tuned, settings), heldout, config.sampler,
         folder / "samples" / f"{expert}_{step:06d}.mp4")
     return watch(params, step)
 

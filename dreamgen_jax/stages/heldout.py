@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamgen_jax import errors, interfaces, metrics
+from dreamgen_jax import dreamer, errors, interfaces, metrics
 from dreamgen_jax.data import video as video_lib
 from dreamgen_jax.stages import latents, world_model
 
@@ -61,9 +61,13 @@ class Watch:
 
     @jax.jit
     def measure(params, batch):
-      return jnp.stack([jnp.mean(objective.error_at(
-          params, jax.random.key(i), batch, jnp.full((count,), level)))
-          for i, level in enumerate(levels)])
+      def error(case):
+        number, level = case
+        return jnp.mean(objective.error_at(
+            params, jax.random.key(number), batch, jnp.full((count,), level)))
+
+      # Not all at once: less to compile, and less memory.
+      return jax.lax.map(error, (jnp.arange(len(levels)), jnp.array(levels)))
 
     self._measure = measure
     self._before = self(start, 0)
@@ -100,15 +104,16 @@ def sample(loaded: world_model.Loaded, heldout: Heldout, sampler: Any,
            path: pathlib.Path) -> None:
   """Writes a video: held-out clips above, what is dreamed of them below."""
   truth = heldout.truth[:SHOWN]
+  first, *goal = dreamer.ends(loaded.model, truth)
   dreams = world_model.make_dreamer(loaded, sampler).dream(
-      truth[:, 0], heldout.prompts[:SHOWN], range(len(truth)))
+      first, heldout.prompts[:SHOWN], range(len(truth)), *goal)
   rows = [np.concatenate(list(clips), axis=2) for clips in (truth, dreams)]
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_bytes(
       video_lib.encode(np.concatenate(rows, axis=1), heldout.video_hz))
 
 
-def compare(base: world_model.Loaded, tuned: interfaces.Params,
+def compare(prior: world_model.Loaded, tuned: world_model.Loaded,
             heldout: Heldout, sampler: Any,
             path: pathlib.Path) -> dict[str, float]:
   """PSNR of the frames after the first: repeated, prior, tuned.
@@ -117,11 +122,10 @@ def compare(base: world_model.Loaded, tuned: interfaces.Params,
   """
   truth = heldout.truth
   videos = {"repeat": np.repeat(truth[:, :1], truth.shape[1], axis=1)}
-  for name, params in (("prior", base.params), ("tuned", tuned)):
-    dreams = world_model.make_dreamer(
-        dataclasses.replace(base, params=params), sampler)
-    videos[name] = dreams.dream(truth[:, 0], heldout.prompts,
-                                range(len(truth)))
+  for name, loaded in (("prior", prior), ("tuned", tuned)):
+    first, *goal = dreamer.ends(loaded.model, truth)
+    videos[name] = world_model.make_dreamer(loaded, sampler).dream(
+        first, heldout.prompts, range(len(truth)), *goal)
   np.savez_compressed(
       path, truth=truth, captions=np.array(heldout.prompts),
       repeat=videos["repeat"], prior=videos["prior"], tuned=videos["tuned"])

@@ -75,12 +75,13 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path,
     raise errors.ConfigError(
         f"No stage {only!r} in this config; have: {', '.join(road)}."
         + registry.nearest(only, list(road)))
+  resolved = {name: resolve(step) for name, step in road.items()}
   artefact.claim(workdir, config.to_dict())
   outputs: dict[str, artefact.Artefact] = {}
   begin = time.monotonic()
   for name, step in road.items():
     outputs[name] = output = artefact.Artefact(
-        workdir, name, resolve(step), {
+        workdir, name, resolved[name], {
             key: outputs[source].key if source in road
             else artefact.digest(pathlib.Path(source))
             for key, source in step.inputs.items()})
