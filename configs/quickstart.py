@@ -41,13 +41,13 @@ def get_config(arg=None):
   # --- data ------------------------------------------------------------------
   config.demonstrations = common.section(
       what="demonstrations", verbs=SEEN, first_seed=0,
-      episodes=600 if long else 200, **sim)
+      episodes=400 if long else 200, **sim)
   config.heldout = common.section(
       what="demonstrations", verbs=SEEN, first_seed=1_000_000,
       episodes=50 if long else 24, **sim)
   config.prompts = common.section(
       what="prompts", verbs=SEEN + NOVEL, first_seed=2_000_000,
-      episodes=1800 if long else 288, **sim)
+      episodes=1200 if long else 288, **sim)
   # --- stage 1: fine-tune ----------------------------------------------------
   # One frame and one sentence leave little open here, and the model is small:
   # few, unguided steps stay near the mean of what it expects.
@@ -60,7 +60,7 @@ def get_config(arg=None):
                 match=r"blocks/.*(q|k|v|o|ffn_in|ffn_out)$"),
       batch_size=8, evaluate_clips=24, sampler=sampler,
       train=common.train(
-          1500 if long else 350, 16,
+          1000 if long else 350, 16,
           common.optim(1e-3, 20, weight_decay=0.0), trainable="^lora/"))
   # --- stage 2: dream --------------------------------------------------------
   config.dreams = common.section(
@@ -80,7 +80,7 @@ def get_config(arg=None):
       # What is commanded at one frame is reached at the next.
       time_base=dict(gap_seconds=0.2, horizon=1),
       train=common.train(
-          3000 if long else 800, 64, common.optim(2e-3, 50), ema=True))
+          2400 if long else 1600, 32, common.optim(1.5e-3, 50), ema=True))
   label = dict(stage="label", samples=8, weights="uniform", batch_size=17,
                shards=4)
   config.neural = common.section(
@@ -96,7 +96,7 @@ def get_config(arg=None):
       model=dict(name="diffusion_policy", preset="nano", kw={}),
       text=common.weighted(reader) if reader else nano,
       train=common.train(
-          4000 if long else 1200, 32, common.optim(1e-3, 50, b1=0.95),
+          2400 if long else 1200, 32, common.optim(1e-3, 50, b1=0.95),
           ema=True))
   sources = dict(
       neural=dict(neural="neural"),
@@ -105,7 +105,7 @@ def get_config(arg=None):
   if long:
     config.experts = common.section(
         what="demonstrations", verbs=SEEN + NOVEL, first_seed=4_000_000,
-        episodes=1800, **sim)
+        episodes=1200, **sim)
     sources["oracle"] = dict(real="experts")
   for name, inputs in sources.items():
     config[f"policy_{name}"] = common.section(inputs=inputs, **policy)
