@@ -35,13 +35,11 @@ from dreamgen_jax import (
     lora,
     paths,
     safetensors,
-    torch_file,
     weights,
 )
 
 _HEADER = "lora_adapter_metadata"
 _PEFT = "adapter_config.json"
-_TORCH = (".pt", ".pth", ".bin")
 _BEFORE = re.compile(
     r"(?:base_model\.model\.|pipe\.dit\.)?"
     r"(?:(transformer(?:_2)?)\.|diffusion_model\.|net\.|lora_unet_)?(.+)")
@@ -229,11 +227,9 @@ def _open(path):
   peft = path / _PEFT if path.is_dir() else path.with_name(_PEFT)
   if peft.is_file():
     metadata[_HEADER] = peft.read_text()
-  if path.suffix in _TORCH:
-    return torch_file.read(path), metadata
-  if path.is_dir():
-    return folder.open_tensors(path), metadata
-  return safetensors.read(path), metadata | safetensors.metadata(path)
+  if path.suffix == ".safetensors":
+    metadata |= safetensors.metadata(path)
+  return folder.open_tensors(path), metadata
 
 
 def _by_expert(tensors):
