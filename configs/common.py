@@ -32,6 +32,13 @@ WORLD_MODELS = {
         sampler=dict(steps=5, guidance=6.0)),
 }
 
+# The policies: `--config.policy=NAME`. `pace` multiplies a config's steps.
+POLICIES = {
+    "diffusion_policy_nano": dict(
+        name="diffusion_policy", preset="nano", pace=1.0, batch_size=32,
+        learning_rate=1e-3, b1=0.95),
+}
+
 
 def section(**values):
   """A locked-later section of plain values."""
@@ -85,11 +92,30 @@ def parse_arg(arg, defaults):
 
 def world_model(name):
   """The settings of a world model by the name that the command line takes."""
-  if name not in WORLD_MODELS:
+  return _chosen("world model", name, WORLD_MODELS)
+
+
+def policy(name, steps):
+  """The sections `model` and `train` of a policy.
+
+  Args:
+    name: as the command line takes it.
+    steps: of Diffusion Policy; others take more or fewer.
+  """
+  chosen = _chosen("policy", name, POLICIES)
+  return dict(
+      model=dict(name=chosen["name"], preset=chosen["preset"], kw={}),
+      train=train(
+          round(chosen["pace"] * steps), chosen["batch_size"],
+          optim(chosen["learning_rate"], 50, b1=chosen["b1"]), ema=True))
+
+
+def _chosen(what, name, known):
+  if name not in known:
     raise errors.ConfigError(
-        f"Unknown world model {name!r}; have: {', '.join(WORLD_MODELS)}."
-        + registry.nearest(name, list(WORLD_MODELS)))
-  return WORLD_MODELS[name]
+        f"Unknown {what} {name!r}; have: {', '.join(known)}."
+        + registry.nearest(name, list(known)))
+  return known[name]
 
 
 def weighted(name, weights=""):

@@ -6,6 +6,7 @@ Longer:  --config=configs/quickstart.py:long (more dreams, steps and trials)
 Others:  --config.world_model=cogvideox_nano (or wan2_2_nano, cosmos_nano,
            hunyuan_nano), with --config.weights=FOLDER as nano_pretrain.py
            exports it; only wan_nano's weights ship
+         --config.policy=diffusion_policy_nano
 Hardware: 2 CPU cores, 8 GB. Hours and numbers: README.md, "What you will see".
 
 A Franka Panda is demonstrated picking and placing. A world model that was
@@ -20,7 +21,8 @@ SEEN = ("pick_place",)
 SPREAD = 0.4  # of the simulator's range of positions; 1 needs a bigger model
 # Verbs that no other one does by accident (topple would: any sweep may do it).
 NOVEL = ("push", "pull", "slide_left", "slide_right", "press_button")
-ARGUMENTS = dict(long=False, world_model="wan_nano", weights="")
+ARGUMENTS = dict(long=False, world_model="wan_nano", weights="",
+                 policy="diffusion_policy_nano")
 
 
 def get_config(arg=None):
@@ -93,11 +95,8 @@ def get_config(arg=None):
   # --- stage 4: train and evaluate policies ----------------------------------
   policy = dict(
       stage="train_policy", cameras=(camera,),
-      model=dict(name="diffusion_policy", preset="nano", kw={}),
       text=common.weighted(reader) if reader else nano,
-      train=common.train(
-          2400 if long else 1200, 32, common.optim(1e-3, 50, b1=0.95),
-          ema=True))
+      **common.policy(options.policy, 2400 if long else 1200))
   sources = dict(
       neural=dict(neural="neural"),
       mixed=dict(neural="neural", real="demonstrations"),

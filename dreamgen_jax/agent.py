@@ -2,43 +2,48 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from dreamgen_jax import interfaces
+from dreamgen_jax import errors, interfaces
 from dreamgen_jax.data import normalize
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Agent:
-  """A policy with its weights, units and sentence vectors.
+  """A policy with its weights, units and language.
 
   Attributes:
     model, params: the policy.
     action: normalizer of its chunks.
     state: normalizer of the states it sees; None where it never saw one.
-    sentences: sentences -> vectors f32[n,e].
+    language: what the policy reads instructions with.
+    embodiment: id of the robot.
   """
 
   model: interfaces.Policy
   params: interfaces.Params
   action: normalize.Normalizer
   state: normalize.Normalizer | None
-  sentences: Any
+  language: "Language"
+  embodiment: int
 
   def __call__(self, observation: dict[str, Any],
                keys: jax.Array) -> np.ndarray:
     """Chunk f32[b,u,a] in physical units; see `rollout.rollout`."""
     batch = dict(observation)
-    batch["text"] = self.sentences(batch.pop("instruction"))
+    instructions = batch.pop("instruction")
+    batch["embodiment"] = np.full(
+        len(instructions), self.embodiment, np.int32)
     if self.state is None:
       batch["state"] = np.zeros_like(batch["state"])
       batch["state_mask"] = np.zeros_like(batch["state_mask"])
     else:
       batch["state"] = self.state.apply(batch["state"])
+    batch |= self.model.read(self.language, instructions, batch["state"])
     return self.action.undo(np.asarray(self._act(self.params, keys, batch)))
 
   @functools.cached_property
@@ -46,16 +51,34 @@ class Agent:
     return jax.jit(self.model.act)
 
 
-class Sentences:
-  """Mean states of a world model's text encoder, each sentence run once."""
+class Language:
+  """What policies read instructions with: a tokenizer or sentence vectors.
 
-  def __init__(self, encode: Any):
-    """`encode`: list of n sentences -> states f32[n,m,d], zero past the end.
-    """
+  Attributes:
+    tokenizer: of the text encoder, or alone.
+  """
+
+  def __init__(self, tokenizer: Any,
+               encode: Callable[[list[str]], np.ndarray] | None = None):
+    """`encode`: n sentences -> states f32[n,m,d], zero past the end."""
+    self.tokenizer = tokenizer
     self._encode, self._known = encode, {}
 
-  def __call__(self, sentences: Sequence[str]) -> np.ndarray:
-    """Sentences -> f32[n,d]."""
+  @property
+  def text_dim(self) -> int:
+    """Width of the sentence vectors."""
+    return self.sentences([""]).shape[1]
+
+  def sentences(self, sentences: Sequence[str]) -> np.ndarray:
+    """Means of the text encoder's states f32[n,d]; each is computed once.
+
+    Raises:
+      ConfigError: there is a tokenizer only.
+    """
+    if self._encode is None:
+      raise errors.ConfigError(
+          "This policy reads sentence vectors: let its section `text` name a "
+          "world model, whose text encoder makes them, not a tokenizer.")
     new = sorted(set(sentences) - self._known.keys())
     if new:
       states = self._encode(new)

@@ -90,8 +90,24 @@ class Policy(Trainable, Protocol):
   """Batch: an observation plus action f32[b,u,a] and mask bool[b,u,a].
 
   Observation leaves: image/<camera> u8[b,o,h,w,3], state f32[b,o,s],
-  state_mask bool[b,o], text f32[b,m,d] or tokens i32[b,m].
+  state_mask bool[b,o], embodiment i32[b], and what `read` makes of the
+  instruction: text f32[b,e], or tokens i32[b,m] and token_mask bool[b,m].
+  Of these a network takes those that `example` lists.
+
+  Its config has horizon `u`, n_obs_steps `o`, image_size (h, w) of the images
+  in a batch, and, if the stage is to set it, text_dim `e`.
   """
+
+  def read(self, language: Any, instructions: Sequence[str],
+           state: types.Array) -> Batch:
+    """Instructions -> the numpy leaves [b, ...] that tell them to the network.
+
+    Args:
+      language: an `agent.Language`.
+      instructions: b sentences.
+      state: f32[b,o,s] normalised, zero where unknown; some networks are told
+        it in words.
+    """
 
   def act(self, params: Params, rng: types.Array,
           observation: Batch) -> types.Array:

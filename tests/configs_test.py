@@ -46,10 +46,28 @@ def test_the_shipped_world_model_is_the_default():
   assert options.load(PRETRAIN, [("scale", "0.001")]).vae.train.steps == 5
 
 
+@pytest.mark.parametrize("name", common.POLICIES)
+def test_one_flag_chooses_the_policy(name):
+  chosen = common.POLICIES[name]
+  config = options.load(QUICKSTART, [("policy", name)])
+  for section in (config.policy_neural, config.policy_mixed):
+    assert (section.model.name, section.model.preset) == (
+        chosen["name"], chosen["preset"])
+    c = models.build("policies", section.model).config
+    assert tuple(c.image_size) == (64, 64)
+    # What a plan leaves after the past steps must last until the next one.
+    assert c.horizon - c.n_obs_steps + 1 >= config.evaluation.execute_steps
+  assert (options.load(QUICKSTART) == config) == (
+      name == "diffusion_policy_nano")
+
+
 @pytest.mark.parametrize(("file", "overrides", "message"), [
     (QUICKSTART, {"world_model": "cogvideo_nano"},
      "Unknown world model 'cogvideo_nano'; have: .* "
      "Did you mean 'cogvideox_nano'?"),
+    (QUICKSTART, {"policy": "diffusion_nano"},
+     "Unknown policy 'diffusion_nano'; have: .*"
+     "Did you mean 'diffusion_policy_nano'?"),
     (PRETRAIN, {"world_model": "nano"}, "Unknown world model 'nano'"),
     (QUICKSTART, {"world_model": "hunyuan_nano"},
      "No weights of hunyuan_nano ship with the package; `python -m "

@@ -2,7 +2,9 @@
 
 Every input is a dataset of trajectories and gets an equal share of each batch
 (DreamGen mixes real and neural 1:1). Where a state is unknown the policy sees
-zeros and a flag. Writes `checkpoint` with units and language settings.
+zeros and, where the policy has one, a flag. Starts afresh, or from released
+weights (config.model.source). Writes `checkpoint` with units and language
+settings.
 """
 
 import pathlib
@@ -35,8 +37,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   action = normalize.Normalizer.create(robot.action, statistics["action"])
   state = statistics["state"] and normalize.Normalizer.create(
       robot.state, statistics["state"])
-  sentences = language.sentences(config.text)
-  model = policies.build(config.model, robot, config.cameras, sentences)
+  words = language.load(config.text)
+  model = policies.build(config.model, robot, config.cameras, words)
   c = model.config
   sources = [
       (windows.Observations(
@@ -48,13 +50,15 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   wanted = set(model.example(1))
 
   def prepare(sample):
-    sample["text"] = sentences([sample["instruction"]])[0]
+    read = model.read(words, [sample["instruction"]], sample["state"][None])
+    sample = sample | {name: leaf[0] for name, leaf in read.items()}
     return {name: sample[name] for name in wanted}
 
   batches = loader.loader(
       sources, config.train.batch_size, config.train.seed, then=prepare)
   result = train.fit(
-      model, model.init(jax.random.key(config.train.seed)), batches,
+      model, policies.start(
+          config.model, model, jax.random.key(config.train.seed)), batches,
       config.train, folder, name=folder.name,
       rules=models.rules("policies", config.model))
   batches.close()

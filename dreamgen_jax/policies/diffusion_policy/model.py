@@ -15,11 +15,13 @@ Reads a batch of
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dreamgen_jax import errors, interfaces
 from dreamgen_jax.diffusion import process, sample
@@ -247,6 +249,14 @@ class Model:
         name: jax.ShapeDtypeStruct(shape, dtype)
         for name, (shape, dtype) in leaves.items()
     }
+
+  def read(self, language: Any, instructions: Sequence[str],
+           state: np.ndarray) -> interfaces.Batch:
+    """As `interfaces.Policy.read`: a sentence vector, if it has language."""
+    del state
+    if not self.config.text_dim:
+      return {}
+    return {"text": language.sentences(instructions)}
 
   def loss(
       self, params: interfaces.Params, rng: jax.Array, batch: interfaces.Batch
