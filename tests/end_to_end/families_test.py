@@ -1,0 +1,147 @@
+"""Every family walks from nothing to a dream through the stages, tiny."""
+
+import dataclasses
+import functools
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from configs import common
+from dreamgen_jax import checkpoint, options, paths, registry
+from dreamgen_jax.data import rlds
+from dreamgen_jax.stages import models, pipeline
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
+SIZE, FRAMES, CLIPS, LENGTH = 16, 5, 3, 17
+_CLIP = dict(frames=FRAMES, height=SIZE, width=SIZE)
+_T5 = dict(width=16, heads=2, head_dim=8, ffn=16, layers=1)
+_WAN_DIT = dict(width=24, heads=2, layers=1, ffn=32, text_dim=16, freq_dim=16)
+# What replaces sizes of the nano preset, which is walked as it is otherwise.
+TINY = {
+    "wan_nano": dict(
+        vae=dict(base_dim=4, dim_mult=(1,), temporal_downsample=()),
+        text=_T5, transformer=_WAN_DIT),
+    "wan2_2_nano": dict(
+        vae=dict(base_dim=4, dim_mult=(1,), temporal_downsample=()),
+        text=_T5, transformer=_WAN_DIT),
+    "cosmos_nano": dict(
+        vae=dict(base_dim=4, dim_mult=(1,), temporal_downsample=()),
+        text=_T5, transformer=dict(
+            width=24, heads=2, layers=1, ffn=32, text_dim=16, rank=4)),
+    "cogvideox_nano": dict(
+        vae=dict(widths=(4,), groups=2, time_factor=1), text=_T5,
+        transformer=dict(width=32, heads=2, layers=1, text_dim=16,
+                         time_dim=8)),
+    "hunyuan_nano": dict(
+        vae=dict(widths=(4,), groups=2, space_factor=1, time_factor=1),
+        text=dict(
+            vision=dict(width=16, depth=2, mlp_width=16, image_size=16),
+            language=dict(width=16, heads=2, kv_heads=1, head_dim=8, ffn=16,
+                          layers=3)),
+        text_2=dict(width=16, depth=1, heads=2, mlp_width=16),
+        transformer=dict(width=24, heads=2, ffn=32, dual_layers=1,
+                         single_layers=1, text_dim=16, pooled_dim=16,
+                         rotary=(4, 4, 4))),
+}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+  """A folder with a few demonstrations in `data`."""
+  from dreamgen_jax.sims.tabletop import collect  # needs MuJoCo
+
+  folder = tmp_path_factory.mktemp("recorded")
+  episodes = [collect.collect("panda", "push", "wood", seed, length=LENGTH,
+                              image_size=SIZE) for seed in range(CLIPS)]
+  rlds.write(folder / "data", "recorded", episodes, registry.find(
+      "embodiments", "tabletop_panda").EMBODIMENT)
+  return folder
+
+
+@pytest.fixture
+def cheap():
+  """Less to compile: another random generator, few optimisations."""
+  changed = {"jax_disable_most_optimizations": (True, False),
+             "jax_default_prng_impl": ("rbg", "threefry2x32")}
+  for name, (now, _) in changed.items():
+    jax.config.update(name, now)
+  yield
+  for name, (_, before) in changed.items():
+    jax.config.update(name, before)
+
+
+def _road(file, wanted, changes):
+  """Some sections of a config, which read from each other or from disk."""
+  config = options.load(str(CONFIGS / file), [
+      (key, str(value)) for key, value in changes.items()])
+  with config.unlocked():
+    for name in list(config):
+      if name not in wanted:
+        del config[name]
+    for section in config.values():
+      for name, source in list(section.inputs.items()):
+        if source not in wanted and not pathlib.Path(source).exists():
+          del section.inputs[name]
+  return config
+
+
+@pytest.mark.slow
+@pytest.mark.sim
+@pytest.mark.parametrize("choice", common.WORLD_MODELS)
+def test_from_nothing_to_a_dream(choice, tmp_path, recorded, cheap, draw,
+                                 monkeypatch):
+  chosen = common.WORLD_MODELS[choice]
+  family = registry.find("world_models", chosen["name"])
+  spec = dict(name=chosen["name"], preset=chosen["preset"])
+  tiny = models.build("world_models", spec | dict(kw=_CLIP | TINY[choice]))
+  monkeypatch.setitem(family.PRESETS, chosen["preset"], tiny.config)
+  whole, part = family.Model.init, family.RECIPE.init
+  monkeypatch.setattr(family.Model, "init", lambda model, rng: draw(
+      functools.partial(whole, model), rng))
+  monkeypatch.setattr(family, "RECIPE", dataclasses.replace(
+      family.RECIPE, init=lambda config, rng: draw(
+          functools.partial(part, config), rng)))
+  few = dict(steps=2, batch_size=2, ema=False, log_steps=1)
+  data = dict.fromkeys(("plain", "random", "heldout"), recorded)
+
+  # --- from nothing to a folder
+  pipeline.run(_road(
+      "nano_pretrain.py", ("vae", "latents", "world_model", "export"),
+      {"world_model": choice, "vae.crop_size": 8, "vae.crop_frames": FRAMES,
+       "latents.batch_size": 2,
+       # The first layers alone: gradients pass all others, and there is less
+       # of the optimiser to compile.
+       "vae.train.trainable": "conv_in",
+       "world_model.train.trainable": "transformer/patch|token/embedding"}
+      | {f"{stage}.train.{key}": value for stage in ("vae", "world_model")
+         for key, value in few.items()}
+      | {f"{stage}.inputs.{key}": value for stage in ("vae", "latents")
+         for key, value in data.items()}), tmp_path)
+  latent = np.load(tmp_path / "latents" / "plain" / "latent.npy")
+  assert latent.shape[1:] == tiny.config.latent_shape
+  np.testing.assert_allclose(latent.std(), 1, atol=0.05)
+
+  # --- from the folder to a dream
+  weights = tmp_path / "export" / chosen["preset"]
+  pipeline.run(_road(
+      "quickstart.py", ("finetune", "dreams", "seen"),
+      {"world_model": choice, "weights": weights, "finetune.batch_size": 2,
+       "finetune.evaluate_clips": 2, "finetune.sampler.batch_size": 2,
+       "finetune.lora.rank": 2, "finetune.inputs.demonstrations": recorded,
+       "finetune.inputs.heldout": recorded, "dreams.shards": 1,
+       "dreams.batch_size": 2, "dreams.inputs.prompts": recorded,
+       "seen.inputs.demonstrations": recorded}
+      | {f"finetune.train.{key}": value for key, value in few.items()}
+      | {f"{stage}.steps": 2 for stage in ("finetune.sampler", "dreams")}),
+      tmp_path / "tuned")
+  adapters, _ = checkpoint.load(tmp_path / "tuned" / "finetune" / "checkpoint")
+  assert any(np.any(leaf) for path, leaf in paths.flatten(adapters).items()
+             if path.endswith("lora_b"))
+  for stage, frames in (("dreams", FRAMES), ("seen", LENGTH)):
+    shown = rlds.Dataset(tmp_path / "tuned" / stage / "data")
+    assert len(shown) == CLIPS
+    videos = [shown.episode(i).video["front"] for i in range(CLIPS)]
+    assert videos[0].shape == (frames, SIZE, SIZE, 3)
+    assert np.any(videos[0] != videos[1])
