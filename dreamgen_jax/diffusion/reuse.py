@@ -2,9 +2,9 @@
 
 Source: arXiv 2506.09045. What the whole stack of blocks adds to its input
 hardly turns from one step to the next, and its size changes by a ratio that
-is the model's own, whatever the clip. So at some steps what was added last,
-scaled by the ratios since, is added again. Which steps those are follows from
-the ratios alone: it is decided before sampling, on the host, and compiled.
+is the model's own, whatever the clip. So at some steps what was added last is
+added again. Which steps those are follows from the ratios alone: it is decided
+before sampling, on the host, and compiled.
 """
 
 import dataclasses
@@ -30,12 +30,15 @@ class Config:
       sum over the steps without blocks.
     longest: such steps in a row, at most.
     head: share of the steps, from the first one, that always run the blocks.
+    scaled: multiply what is added again by the ratios since; the paper does
+      not.
   """
 
   ratios: tuple[float, ...] = ()
   threshold: float = 0.12
   longest: int = 2
   head: float = 0.2
+  scaled: bool = False
 
   def __post_init__(self):
     object.__setattr__(self, "ratios", tuple(self.ratios))
@@ -72,7 +75,7 @@ def plan(config: Config, calls: int,
         or moved > config.threshold):
       last, moved = call, 0.0
     else:
-      factors[call] = factor
+      factors[call] = factor if config.scaled else 1.0
   return factors
 
 

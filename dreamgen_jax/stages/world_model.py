@@ -228,7 +228,6 @@ def sampler(made: dreamer.Dreamer) -> str:
       "model": type(c).__module__.split(".")[-2],
       "steps": made.steps, "guidance": made.guidance, "clips": made.clips,
       "negative": made.negative, **{
-          name: dataclasses.asdict(value)
-          if dataclasses.is_dataclass(value) else value
+          name: vars(value) if dataclasses.is_dataclass(value) else value
           for name, value in ((name, getattr(c, name)) for name in c.sampling)
       }}, sort_keys=True)

@@ -14,8 +14,8 @@ from dreamgen_jax.layers import stack
 
 
 def _config(ratios, **changes):
-  return reuse.Config(ratios, **{"threshold": 9.0, "longest": 9, "head": 0.0}
-                      | changes)
+  return reuse.Config(ratios, **{
+      "threshold": 9.0, "longest": 9, "head": 0.0, "scaled": True} | changes)
 
 
 def test_off_by_default():
@@ -26,6 +26,8 @@ def test_off_by_default():
 def test_factors_are_sizes_over_the_last_one_computed():
   factors = reuse.plan(_config((1.0, 0.9, 0.8, 0.5)), 4)
   np.testing.assert_allclose(factors, [0, 0.9, 0.72, 0.36])
+  plain = reuse.plan(_config((1.0, 0.9, 0.8, 0.5), scaled=False), 4)
+  np.testing.assert_array_equal(plain, [0, 1, 1, 1])
 
 
 @pytest.mark.parametrize("changes, expected", [
