@@ -58,8 +58,10 @@ def test_every_preset_says_how_it_samples(family, preset):
     assert c.vae.chunk == (None if nano else 1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_blocks_are_remembered_where_the_plan_says_so(family, monkeypatch):
+@pytest.mark.parametrize("family, changes", [
+    *((family, {}) for family in FAMILIES), ("wan", {"boundary": 0.9})])
+def test_blocks_are_remembered_where_the_plan_says_so(
+    family, changes, monkeypatch):
   """Traced only: `reuse_test` runs what then happens."""
   kept, keep = [], reuse.Memory.keep
 
@@ -69,7 +71,8 @@ def test_blocks_are_remembered_where_the_plan_says_so(family, monkeypatch):
 
   monkeypatch.setattr(reuse.Memory, "keep", noted)
 
-  model = _nano(family, reuse=reuse.Config((1.0, 1.0, 1.0), head=0.0))
+  model = _nano(
+      family, reuse=reuse.Config((1.0, 1.0, 1.0), head=0.0), **changes)
   c, leaves = model.config, dict(model.example(2))
   text = {name: leaves.pop(name) for name in model.example(2)
           if name.startswith("text")}
