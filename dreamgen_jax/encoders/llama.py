@@ -3,6 +3,8 @@
 Pre-norm blocks of causal self-attention with rotary positions, fewer heads of
 keys and values than of queries, and a gated feed-forward; nothing has a bias.
 HunyuanVideo reads the states some blocks before the last, without a norm.
+SmolLM2 (arXiv 2502.02737) is this network too; GR00T N1 reads the normed
+states of its first twelve blocks.
 """
 
 import dataclasses
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
-from dreamgen_jax import errors, types, weights
+from dreamgen_jax import errors, interfaces, types, weights
 from dreamgen_jax.layers import attention, norm, rope, stack
 
 
@@ -28,6 +30,8 @@ class Config:
     epsilon: of the norms.
     dtype: of the computation.
     remat: see `layers.stack.repeat`.
+    padding_attends: whether tokens outside the mask attend to what they may;
+      flash attention leaves them what it knows without: nothing.
   """
 
   vocabulary: int
@@ -42,6 +46,8 @@ class Config:
   epsilon: float = 1e-5
   dtype: str = "float32"
   remat: str = "none"
+  padding_attends: bool = dataclasses.field(
+      default=True, metadata=interfaces.LATER)
 
   def __post_init__(self):
     if self.heads % self.kv_heads or self.skip > self.layers:
@@ -54,6 +60,11 @@ class Config:
 PRESETS = {
     # The vocabulary that LLaVA-LLaMA-3 padded LLaMA 3's 128,256 tokens to.
     "llava_llama3_8b": Config(128_320, 4096, 32, 8, 128, 14_336, 32),
+    # SmolLM2-1.7B as Eagle 2 has it in GR00T N1: 12 of 24 blocks, 12 tokens
+    # more than its 49,152, flash attention.
+    "eagle2_smollm2_1_7b": Config(
+        49_164, 2048, 32, 32, 64, 8192, 12, skip=0, theta=130_000.0,
+        padding_attends=False),
 }
 
 
@@ -81,6 +92,9 @@ class Block(nn.Module):
     group = c.heads // c.kv_heads  # queries that share a key and a value
     k, v = (jnp.repeat(y, group, axis=2) for y in (k, v))  # b m n k
     y = rearrange(attention.attend(q, k, v, mask), "b m n k -> b m (n k)")
+    if not c.padding_attends:  # the diagonal says which tokens are padding
+      real = jnp.diagonal(mask[:, 0], axis1=1, axis2=2)[..., None]  # b m 1
+      y = jnp.where(real, y, 0)
     x = x + dense(c.width, "o")(y)
 
     y = norm.RMSNorm(c.epsilon, name="ffn_norm")(x)
@@ -103,13 +117,14 @@ class Decoder(nn.Module):
 
     Args:
       tokens: i32[b,m].
-      mask: bool[b,m], True for a prompt's tokens, which come first.
+      mask: bool[b,m], True for a prompt's tokens; the others are before or
+        behind them. Positions count from the row's begin in either case.
       inserted: (places bool[b,m], states [b,i,d]): what stands there instead
         of embedded tokens, in order.
 
     Returns:
       (states [b,m,d] before the last `skip` blocks; those after all, normed).
-      Rows past a prompt's end mean nothing.
+      Rows outside the mask mean nothing, unless their padding is read too.
     """
     c, length = self.config, tokens.shape[1]
     x = nn.Embed(c.vocabulary, c.width, dtype=c.dtype, name="token",

@@ -2,7 +2,8 @@
 
 f32[b,h,w,3] in [-1, 1] -> patches -> linear + learned positions -> pre-norm
 transformer -> layer norm f32[b,l,d], tokens in reading order. Both releases
-with a fixed resolution share this network.
+with a fixed resolution share `Tower`; images of any height and width go
+through SigLIP 2's `NaFlex`, patch by patch.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
-from dreamgen_jax import errors, types, weights
+from dreamgen_jax import errors, interfaces, types, weights
 from dreamgen_jax.layers import attention, norm, stack
 
 
@@ -26,6 +27,7 @@ class Config:
     image_size: side of the image in pixels, a multiple of `patch`.
     pooling: build the attention-pooling head.
     dtype: compute dtype.
+    embed_dtype: of the patches' embedding and positions, if another one.
     remat: see `layers.stack.repeat`.
   """
 
@@ -38,6 +40,8 @@ class Config:
   pooling: bool = False
   dtype: str = "float32"
   remat: str = "none"
+  embed_dtype: str | None = dataclasses.field(
+      default=None, metadata=interfaces.LATER)
 
   def __post_init__(self):
     if self.image_size % self.patch or self.width % self.heads:
@@ -86,14 +90,74 @@ class Tower(nn.Module):
     c = self.config
     x = rearrange(images, "b (h p) (w q) c -> b (h w) (p q c)", p=c.patch,
                   q=c.patch)
-    x = nn.Dense(c.width, dtype=c.dtype, name="patch")(x)  # b l d
+    x = nn.Dense(
+        c.width, dtype=c.embed_dtype or c.dtype, name="patch")(x)  # b l d
     positions = self.param(
         "positions", nn.initializers.normal(c.width ** -0.5),
         (c.grid ** 2, c.width))
-    x = x + positions.astype(x.dtype)
+    x = (x + positions.astype(x.dtype)).astype(c.dtype)
     x = stack.repeat(Block(c, name="blocks"), x, depth=c.depth, remat=c.remat)
     x = norm.LayerNorm(name="norm")(x)
     return x, Pool(c, name="pool")(x) if c.pooling else None
+
+
+class NaFlex(nn.Module):
+  """The vision tower for patches of images of any height and width.
+
+  Its positions are a table of `grid` by `grid`, resized to each image.
+  """
+
+  config: Config
+
+  @nn.compact
+  def __call__(
+      self, patches: types.Array, shape: types.Array
+  ) -> tuple[types.Array, types.Array | None]:
+    """Encodes patches.
+
+    Args:
+      patches: f32[b,l,patch*patch*3], an image's in reading order, each
+        (row, column, channel); then padding, which nothing attends to.
+      shape: i32[b,2], rows and columns of an image's patches.
+
+    Returns:
+      As `Tower`; rows of padding mean nothing.
+    """
+    c, length = self.config, patches.shape[1]
+    x = nn.Dense(c.width, dtype=c.dtype, name="patch")(patches)  # b l d
+    table = self.param(
+        "positions", nn.initializers.normal(c.width ** -0.5),
+        (c.grid ** 2, c.width))
+    x = x + _resized(table, c.grid, shape, length).astype(x.dtype)
+    mask = (jnp.arange(length) < jnp.prod(shape, 1, keepdims=True))[
+        :, None, None]  # b 1 1 l
+    x = stack.repeat(Block(c, name="blocks"), x, mask, depth=c.depth,
+                     remat=c.remat)
+    x = norm.LayerNorm(name="norm")(x)
+    return x, Pool(c, name="pool")(x, mask) if c.pooling else None
+
+
+def _resized(table: types.Array, grid: int, shape: types.Array,
+             length: int) -> types.Array:
+  """A square table [grid*grid,d] resized to each shape [b,2], f32[b,length,d].
+
+  Bilinear with antialiasing; what is past an image's end repeats its first.
+  """
+  rows, columns = shape[:, :1], shape[:, 1:]  # b 1
+  place = jnp.arange(length)[None]
+  place = jnp.where(place < rows * columns, place, 0)  # b l
+
+  def weights(position, count):
+    scale = jnp.maximum(grid / count, 1.0)[..., None]
+    centre = ((position + 0.5) * grid / count - 0.5)[..., None]
+    weight = jnp.maximum(
+        0.0, 1.0 - jnp.abs(jnp.arange(grid) - centre) / scale)
+    return weight / weight.sum(-1, keepdims=True)  # b l grid
+
+  table = rearrange(table, "(h w) d -> h w d", h=grid)
+  return jnp.einsum(
+      "blh,blw,hwd->bld", weights(place // columns, rows),
+      weights(place % columns, columns), table)
 
 
 class Block(nn.Module):
@@ -102,14 +166,15 @@ class Block(nn.Module):
   config: Config
 
   @nn.compact
-  def __call__(self, x: types.Array) -> types.Array:
-    """[b,l,d] -> [b,l,d]."""
+  def __call__(self, x: types.Array,
+               mask: types.Array | None = None) -> types.Array:
+    """[b,l,d], mask bool[b,1,1,l] of what is attended -> [b,l,d]."""
     c = self.config
     y = norm.LayerNorm(name="attention_norm")(x)
     q, k, v = (
         rearrange(nn.Dense(c.width, dtype=c.dtype, name=name)(y),
                   "b l (n k) -> b l n k", n=c.heads) for name in "qkv")
-    y = rearrange(attention.attend(q, k, v), "b l n k -> b l (n k)")
+    y = rearrange(attention.attend(q, k, v, mask), "b l n k -> b l (n k)")
     x = x + nn.Dense(c.width, dtype=c.dtype, name="o")(y)
     y = norm.LayerNorm(name="mlp_norm")(x)
     return x + Mlp(c, name="mlp")(y)
@@ -135,8 +200,9 @@ class Pool(nn.Module):
   config: Config
 
   @nn.compact
-  def __call__(self, x: types.Array) -> types.Array:
-    """[b,l,d] -> [b,d]."""
+  def __call__(self, x: types.Array,
+               mask: types.Array | None = None) -> types.Array:
+    """[b,l,d], mask as in `Block` -> [b,d]."""
     c = self.config
     probe = self.param(
         "probe", nn.initializers.normal(c.width ** -0.5), (1, c.width))
@@ -145,24 +211,26 @@ class Pool(nn.Module):
     x = nn.Dense(3 * c.width, dtype=c.dtype, name="in_proj")(
         jnp.concatenate([probe, x], axis=1))
     q, k, v = rearrange(x, "b l (p n k) -> p b l n k", p=3, n=c.heads)
-    y = attention.attend(q[:, :1], k[:, 1:], v[:, 1:])  # b 1 n k
+    y = attention.attend(q[:, :1], k[:, 1:], v[:, 1:], mask)  # b 1 n k
     y = rearrange(y, "b 1 n k -> b (n k)")
     y = nn.Dense(c.width, dtype=c.dtype, name="o")(y)
     return y + Mlp(c, name="mlp")(norm.LayerNorm(name="norm")(y))
 
 
-def names(patch: int, source: str = "vision_model",
+def names(patch: int | None, source: str = "vision_model",
           path: str = "") -> list[weights.Rule]:
   """The released names of a tower (Hugging Face `SiglipVisionModel`).
 
   Args:
-    patch: side of a patch; its kernel is stored as a convolution.
+    patch: side of a patch, whose kernel is stored as a convolution; None
+      where it is stored as a linear layer (`Siglip2VisionModel`, NaFlex).
     source: prefix of the released names.
     path: prefix of ours, ending in "/" unless empty.
   """
   layer, head = f"{source}.encoder.layers.{{i}}", f"{source}.head"
   rules = weights.conv(f"{source}.embeddings.patch_embedding", f"{path}patch",
-                       weights.patch(patch, patch))
+                       weights.patch(patch, patch) if patch
+                       else weights.linear)
   rules += [
       weights.Rule(f"{source}.embeddings.position_embedding.weight",
                    f"{path}positions"),

@@ -2,7 +2,8 @@
 
   tokenizer.json            most of them
   spiece.model              T5 of CogVideoX: a sentencepiece unigram model
-  vocab.json + merges.txt   CLIP's text tower
+  vocab.json + merges.txt   CLIP's text tower, or a GPT-2 like tokenizer with
+                            its added tokens in tokenizer_config.json (Eagle 2)
 """
 
 import json
@@ -43,7 +44,7 @@ def load(path: str) -> tokenizers.Tokenizer:
   if not file.exists() and spiece.exists():
     return _t5(spiece)
   if not file.exists() and vocabulary.exists() and merges.exists():
-    return _clip(vocabulary, merges)
+    return _pairs(vocabulary, merges)
   return tokenizer_lib.load(path)
 
 
@@ -112,22 +113,31 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
     place += size
 
 
-def _clip(vocabulary: pathlib.Path,
-          merges: pathlib.Path) -> tokenizers.Tokenizer:
+def _pairs(vocabulary: pathlib.Path,
+           merges: pathlib.Path) -> tokenizers.Tokenizer:
+  """Tokenizers that merge pairs of bytes: CLIP's, or one like GPT-2's."""
   try:
     known = json.loads(vocabulary.read_text())
     pairs = [tuple(line.split()) for line in merges.read_text().splitlines()
              if line.strip() and not line.startswith("#version")]
-    tokenizer = tokenizers.Tokenizer(models.BPE(
-        known, pairs, unk_token=_END, end_of_word_suffix="</w>",
-        continuing_subword_prefix="", fuse_unk=False))
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{_BEGIN} $A {_END}",
-        special_tokens=[(word, known[word]) for word in (_BEGIN, _END)])
+    if _BEGIN in known:
+      return _clip(known, pairs)
+    settings = vocabulary.with_name("tokenizer_config.json").read_text()
+    return _gpt2(known, pairs, json.loads(settings)["added_tokens_decoder"])
   except Exception as error:  # the library raises bare Exception
     raise errors.CheckpointError(
-        f"{vocabulary} and {merges.name} are not files of CLIP's tokenizer "
-        f"({error}).") from error
+        f"{vocabulary} and {merges.name} are not files of CLIP's tokenizer, "
+        f"nor of one like GPT-2's ({error}).") from error
+
+
+def _clip(known: dict[str, int],
+          pairs: list[tuple[str, ...]]) -> tokenizers.Tokenizer:
+  tokenizer = tokenizers.Tokenizer(models.BPE(
+      known, pairs, unk_token=_END, end_of_word_suffix="</w>",
+      continuing_subword_prefix="", fuse_unk=False))
+  tokenizer.post_processor = processors.TemplateProcessing(
+      single=f"{_BEGIN} $A {_END}",
+      special_tokens=[(word, known[word]) for word in (_BEGIN, _END)])
   tokenizer.normalizer = normalizers.Sequence([
       normalizers.NFC(), normalizers.Replace(tokenizers.Regex(r"\s+"), " "),
       normalizers.Lowercase()])
@@ -137,4 +147,19 @@ def _clip(vocabulary: pathlib.Path,
       pre_tokenizers.ByteLevel(add_prefix_space=False)])
   tokenizer.decoder = decoders.ByteLevel()
   tokenizer.add_special_tokens([_BEGIN, _END])
+  return tokenizer
+
+
+def _gpt2(known: dict[str, int], pairs: list[tuple[str, ...]],
+          added: dict[str, Any]) -> tokenizers.Tokenizer:
+  tokenizer = tokenizers.Tokenizer(models.BPE(known, pairs))
+  tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  tokenizer.decoder = decoders.ByteLevel()
+  for number in sorted(added, key=int):
+    word = added[number]["content"]
+    tokenizer.add_tokens([tokenizers.AddedToken(word, **{
+        name: added[number][name] for name in (
+            "single_word", "lstrip", "rstrip", "normalized", "special")})])
+    if tokenizer.token_to_id(word) != int(number):
+      raise ValueError(f"{word!r} is not number {number}")
   return tokenizer

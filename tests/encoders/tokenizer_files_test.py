@@ -61,6 +61,38 @@ def test_clip_ids(tmp_path):
   assert ours.encode("").ids == encode()
 
 
+def _added(content, special=True):
+  return dict(content=content, single_word=False, lstrip=False, rstrip=False,
+              normalized=not special, special=special)
+
+
+def test_gpt2_ids_and_added_tokens(tmp_path):
+  letters = [chr(code) for code in range(33, 127)]
+  words = ["<|end|>", *letters, "\u0120", "\u010a", "th", "the", "\u0120the"]
+  known = {word: number for number, word in enumerate(words)}
+  added = {"0": _added("<|end|>"), str(len(words)): _added("<img>"),
+           str(len(words) + 1): _added("robot", special=False)}
+  (tmp_path / "vocab.json").write_text(json.dumps(known))
+  (tmp_path / "merges.txt").write_text(
+      "#version: 0.2\nt h\nth e\n\u0120 the\n")
+  config = tmp_path / "tokenizer_config.json"
+  config.write_text(json.dumps({"added_tokens_decoder": added}))
+  ours = tokenizer_files.load(str(tmp_path / "tokenizer.json"))
+  known |= {"<img>": len(words), "robot": len(words) + 1}
+
+  def encode(*parts):
+    return [known[part] for part in parts]
+
+  assert ours.encode("the the\n<img>the<|end|>").ids == encode(
+      "the", "\u0120the", "\u010a", "<img>", "the", "<|end|>")
+  # A word that was added is cut out of longer ones.
+  assert ours.encode("a robots").ids == encode("a", "\u0120", "robot", "s")
+  config.write_text(json.dumps({"added_tokens_decoder": {
+      "5": _added("<img>")}}))
+  with pytest.raises(errors.CheckpointError, match="'<img>' is not number 5"):
+    tokenizer_files.load(str(tmp_path / "tokenizer.json"))
+
+
 def test_tokenizer_json_comes_first(tmp_path, unigram):
   words = tokenizer.train(["pick up"], 20)
   words.save(str(tmp_path / "tokenizer.json"))

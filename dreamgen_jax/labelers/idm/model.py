@@ -17,8 +17,8 @@ import jax.numpy as jnp
 
 from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.encoders import siglip
-from dreamgen_jax.labelers.idm import images as image_path
 from dreamgen_jax.labelers.idm import net
+from dreamgen_jax.layers import action_head, camera
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Config:
     action_dim, horizon: `a` (embodiments zero-pad to it) and `u`.
     views: cameras of a training batch; other numbers may be labelled.
     camera_size: side of the images in a batch.
-    crop, shift, jitter, resizes: see `images.Config`.
+    crop, shift, jitter, resizes: see `camera.Config`.
     vision_width, vision_depth, vision_heads, vision_mlp, patch: of the tower.
     spare: hold the parameters of the release that nothing reads: the tower's
       pooling head, and the scale and bias of its training loss.
@@ -88,9 +88,9 @@ class Config:
     _ = self.net, self.images  # checked here, before data or devices
 
   @property
-  def images(self) -> image_path.Config:
+  def images(self) -> camera.Config:
     """The image path."""
-    return image_path.Config(self.resizes, self.crop, self.shift, self.jitter)
+    return camera.Config(self.resizes, self.crop, self.shift, self.jitter)
 
   @property
   def net(self) -> net.Config:
@@ -199,13 +199,12 @@ class Model:
     """
     c = self.config
     image_rng, time_rng, noise_rng, dropout_rng = jax.random.split(rng, 4)
-    pixels = image_path.prepare(c.images, batch["images"], image_rng)
+    pixels = camera.prepare(c.images, batch["images"], image_rng)
     b, *chunk = batch["action"].shape
-    # The inverse of the distribution function of Beta(power, 1).
-    x = jax.random.uniform(time_rng, (c.draws * b,)) ** (1 / c.time_power)
+    t = action_head.draw_times(
+        time_rng, c.draws * b, c.time_power, c.time_scale)
     noise = jax.random.normal(noise_rng, (c.draws * b, *chunk))
-    loss = self.loss_at(params, pixels, batch, noise,
-                        (c.time_scale - x) / c.time_scale, dropout_rng)
+    loss = self.loss_at(params, pixels, batch, noise, t, dropout_rng)
     return loss, {"flow": loss}
 
   def loss_at(
@@ -240,12 +239,10 @@ class Model:
         einops.repeat(leaf, "b ... -> (k b) ...", k=len(t) // len(leaf))
         for leaf in (context, batch["action"], batch["mask"],
                      batch["embodiment"]))
-    noisy = (1 - t)[:, None, None] * noise + t[:, None, None] * action
-    step = (t * c.time_buckets).astype(jnp.int32)
-    velocity = apply(
-        "denoiser", net.Denoiser, noisy, step, context, embodiment)
-    error = jnp.square(velocity - (action - noise))
-    return jnp.sum(jnp.where(mask, error, 0.0)) / jnp.maximum(mask.sum(), 1)
+    return action_head.velocity_error(
+        lambda noisy, step: apply(
+            "denoiser", net.Denoiser, noisy, step, context, embodiment),
+        action, mask, noise, t, c.time_buckets)
 
   def label(self, params: interfaces.Params, rng: types.Array,
             images: types.Array, embodiment: types.Array) -> types.Array:
@@ -269,7 +266,7 @@ class Model:
   ) -> types.Array:
     """Like `label`, f32[k,b,u,a] with k = samples; images are encoded once."""
     c, b = self.config, len(images)
-    context = self.encode(params, image_path.prepare(c.images, images))
+    context = self.encode(params, camera.prepare(c.images, images))
     keys = rng if rng.ndim else jax.random.split(rng, b)
 
     def draw(index):
@@ -290,15 +287,7 @@ class Model:
               context: types.Array, embodiment: types.Array) -> types.Array:
     """Euler steps from noise f32[b,u,a] to a chunk f32[b,u,a]."""
     c = self.config
-    steps = jnp.asarray([
-        int(i / c.sample_steps * c.time_buckets)
-        for i in range(c.sample_steps)
-    ], jnp.int32)
-
-    def euler(x, step):
-      velocity = net.Denoiser(c.net).apply(
-          {"params": params["denoiser"]}, x, jnp.full(len(x), step), context,
-          embodiment)
-      return x + velocity / c.sample_steps, None
-
-    return jax.lax.scan(euler, noise, steps)[0]
+    return action_head.euler(
+        lambda x, step: net.Denoiser(c.net).apply(
+            {"params": params["denoiser"]}, x, step, context, embodiment),
+        noise, c.sample_steps, c.time_buckets)

@@ -165,6 +165,6 @@ class Denoiser(nn.Module):
     x = x + positions[:x.shape[1]].astype(x.dtype)
     x = action_head.DiT(c.sizes(self.train), c.dit_depth, name="dit")(
         x, step, context)
-    return action_head.ActionDecoder(
+    return action_head.MlpByEmbodiment(
         c.action_dim, c.width, c.embodiments, c.dtype, name="action_decoder")(
             x, embodiment).astype(jnp.float32)

@@ -19,7 +19,6 @@ def names(config: model.Config) -> list[weights.Rule]:
   rules += [
       weights.Rule(f"{tower}.logit_{{p:scale|bias}}", "encoder/logit_{p}"),
       weights.Rule(f"{_HEAD}.view_embedding.weight", "encoder/views"),
-      weights.Rule(f"{_HEAD}.position_embedding.weight", "denoiser/positions"),
   ]
   rules += weights.dense(f"{_HEAD}.vision_projector", "encoder/vision_out")
   # The places of the projector's layers in its torch sequence.

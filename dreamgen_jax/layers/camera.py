@@ -1,12 +1,13 @@
-"""Camera pixels -> what the vision tower reads, inside the network.
+"""Camera pixels -> what a vision tower reads, inside the network.
 
 u8 -> [0, 1] -> crop (random in training, else centred) -> resize -> colour
 jitter (training) -> optionally a second resize -> [-1, 1]. All frames and
 views of one sample share one crop and one jitter, or motion would be invented.
 
-The released labelers come from a pipeline of two resizes (GR00T-Dreams
-transforms_idm: 243 -> 224, 8-bit, then SigLIP's own 224 -> 256); `resizes`
-lists the sizes, so that both that and a single resize are the same code.
+GR00T's networks come from pipelines of two resizes with 8 bits between them
+(labelers: 243 -> 224, then SigLIP's own 224 -> 256; policies: 243 -> 224, and
+then nothing is left to do); `resizes` lists the sizes, so that both that and a
+single resize are the same code.
 """
 
 import dataclasses
@@ -59,7 +60,7 @@ def prepare(
   side = images.shape[-2]
   if images.shape[-3] != side:
     raise errors.DataError(
-        f"The labeler reads square images; got {images.shape[-3]}x{side}. "
+        f"This network reads square images; got {images.shape[-3]}x{side}. "
         "Letter-box them first.")
   x = images.astype(jnp.float32) / 255
   if rng is not None:
