@@ -13,8 +13,9 @@ The corpus shows four robots, none of them the target (a Franka Panda), doing
 all sixteen verbs in nine rooms, none of them the quickstart's, half of the
 time in random colours: video and caption, no actions. The transformer first
 learns from all of it at every noise level (`world_model`), then mostly at high
-noise, for few steps of sampling, from plain looks with things placed about as
-narrowly as the quickstart places them (`finish`).
+noise, for few steps of sampling, from things placed as narrowly as the
+quickstart places them (`finish`). Random paint keeps it from knowing the four
+robots by their colours: it has to look at the one in the first frame.
 """
 
 from configs import common
@@ -51,11 +52,16 @@ def get_config(arg=None):
   config.corpus_heldout = common.section(
       first_seed=30_000_000, randomize_looks=True, episodes=64,
       **corpus | dict(shards=1))
-  narrow = corpus | dict(randomize_looks=False, spread=0.4)
+  corpus["spread"] = 0.4
   config.corpus_narrow = common.section(
-      first_seed=40_000_000, episodes=steps(4608), **narrow)
+      first_seed=40_000_000, randomize_looks=False, episodes=steps(4608),
+      **corpus)
+  config.corpus_narrow_random = common.section(
+      first_seed=60_000_000, randomize_looks=True, episodes=steps(4608),
+      **corpus)
   config.corpus_narrow_heldout = common.section(
-      first_seed=50_000_000, episodes=64, **narrow | dict(shards=1))
+      first_seed=50_000_000, randomize_looks=False, episodes=64,
+      **corpus | dict(shards=1))
   model = dict(name=world_model["name"], preset=world_model["preset"], kw={})
   corpora = dict(plain="corpus_plain", random="corpus_random",
                  heldout="corpus_heldout")
@@ -78,8 +84,10 @@ def get_config(arg=None):
           steps(4400), 16, common.optim(1e-3, 200), ema=True,
           log_steps=50, eval_steps=1000))
   config.latents_narrow = common.section(
-      stage="encode", inputs=dict(vae="vae", narrow="corpus_narrow",
-                                  heldout="corpus_narrow_heldout"),
+      stage="encode",
+      inputs=dict(vae="vae", narrow="corpus_narrow",
+                  narrow_random="corpus_narrow_random",
+                  heldout="corpus_narrow_heldout"),
       model=model, model_fields=clip, camera="front", clips=steps(4608),
       batch_size=16)
   config.finish = common.section(
@@ -87,7 +95,7 @@ def get_config(arg=None):
       inputs=dict(latents="latents_narrow", start="world_model"), model=model,
       text_dropout=world_model["text_dropout"],
       train=common.train(
-          steps(4000), 16, common.optim(1e-3, 200), ema=True,
+          steps(5000), 16, common.optim(1e-3, 200), ema=True,
           log_steps=50, eval_steps=1000))
   config.export = common.section(
       stage="export", inputs=dict(latents="latents", vae="vae",

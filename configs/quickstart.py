@@ -33,11 +33,10 @@ def get_config(arg=None):
   nano = common.weighted(options.world_model, options.weights)
   reader = world_model["reader"]
   config = common.section(seed=0)
-  sim = dict(
-      stage="collect", sim="tabletop", robots=("panda",), scenes=("wood",),
-      length=17, image_size=64, randomize_looks=False, spread=SPREAD,
-      paraphrases=3,
-      shards=4, workers=2)
+  anywhere = dict(
+      stage="collect", sim="tabletop", length=17, image_size=64,
+      randomize_looks=False, spread=SPREAD, paraphrases=3, shards=4, workers=2)
+  sim = anywhere | dict(robots=("panda",), scenes=("wood",))
   camera = "front"
 
   # --- data ------------------------------------------------------------------
@@ -50,6 +49,12 @@ def get_config(arg=None):
   config.prompts = common.section(
       what="prompts", verbs=SEEN + NOVEL, first_seed=2_000_000,
       episodes=1200 if long else 288, **sim)
+  # Other robots elsewhere, as the base has seen them: only their video is read.
+  config.rehearsal = common.section(
+      what="demonstrations", verbs=SEEN + NOVEL, first_seed=5_000_000,
+      robots=("so100", "gantry", "scara", "ur"),
+      scenes=("marble", "slate", "felt", "brick"),
+      episodes=720 if long else 240, **anywhere)
   # --- stage 1: fine-tune ----------------------------------------------------
   # One frame and one sentence leave little open here, and the model is small:
   # few, unguided steps stay near the mean of what it expects.
@@ -57,7 +62,8 @@ def get_config(arg=None):
   config.finetune = common.section(
       stage="finetune", model=nano | dict(kw=world_model["tune"]),
       camera=camera, text_dropout=world_model["text_dropout"],
-      inputs=dict(demonstrations="demonstrations", heldout="heldout"),
+      inputs=dict(demonstrations="demonstrations", rehearsal="rehearsal",
+                  heldout="heldout"),
       lora=dict(rank=16, alpha=16.0, quantize=None,
                 match=r"blocks/.*(q|k|v|o|ffn_in|ffn_out)$"),
       batch_size=8, evaluate_clips=24, sampler=sampler,

@@ -114,17 +114,19 @@ class Buckets:
       loader.close()
 
 
-def bucketed(sources: Sequence[Any], batch_size: int, seed: int, *,
+def bucketed(buckets: Sequence[Sequence[Any]], batch_size: int, seed: int, *,
              then: Callable[[dict], dict] | None = None
              ) -> Loader | Buckets:
-  """Batches that are each of one source, as often as it has samples.
+  """Batches that are each of one bucket, as often as it has samples.
 
   Args:
-    sources: of samples whose shapes are their own; one is as `loader` has it.
+    buckets: the sources of each, in equal shares; shapes are the bucket's own.
     batch_size, seed, then: see `loader`.
   """
-  loaders = [loader([(source, 1.0)], batch_size, seed, then=then)
-             for source in sources]
+  loaders = [
+      loader([(source, 1.0) for source in sources], batch_size, seed, then=then)
+      for sources in buckets]
   if len(loaders) == 1:
     return loaders[0]
-  return Buckets(loaders, [len(source) for source in sources], seed)
+  return Buckets(
+      loaders, [sum(map(len, sources)) for sources in buckets], seed)

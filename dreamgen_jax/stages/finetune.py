@@ -2,10 +2,12 @@
 
 Reads demonstrations (RLDS), cut into clips of config.frame_buckets (numbers of
 frames; else the model's own), and a base model, which config.lora.quantize
-holds in 8 or 4 bits. Writes `checkpoint` (adapters, or whole transformers where
-config.lora is None), `samples/` (what is dreamed of held-out clips as training
-goes), and `examples.npz`: held-out clips beside what prior and tuned model
-dream of them.
+holds in 8 or 4 bits. An input `rehearsal`, videos of what the base knows
+already, gets an equal share of each batch, so that tuning on one skill of one
+robot does not cost the others. Writes `checkpoint` (adapters, or whole
+transformers where config.lora is None), `samples/` (what is dreamed of
+held-out clips as training goes), and `examples.npz`: held-out clips beside
+what prior and tuned model dream of them.
 """
 
 import dataclasses
@@ -108,20 +110,12 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     raise errors.ConfigError(
         f"{config.model.name} reads prompts together with the frame, and "
         "needs no guidance: set config.finetune.text_dropout = 0.")
-  counts = config.get("frame_buckets") or (base.model.config.frames,)
-  cut = latents.buckets(
-      inputs["demonstrations"] / "data", base.model, config.camera, counts)
-  encoded = [
-      latents.encode(
-          clips, model, base.params, folder / (
-              "latents" if len(counts) == 1
-              else f"latents_{model.config.frames}"),
-          config.batch_size, base.tokenizer)
-      for model, clips in cut]
+  encoded = _encoded(config, inputs, base, folder)
   heldout = heldout_lib.read(
       inputs["heldout"] / "data", base, config, folder / "heldout")
   states = {} if base.model.config.text_sees_frame else world_model.text(
-      base, ["", *(caption for clips in encoded for caption in clips.captions)])
+      base, ["", *(caption for bucket in encoded for clips in bucket
+                   for caption in clips.captions)])
 
   def with_text(sample):
     return sample | states.get(sample.pop("caption"), {})
@@ -146,6 +140,24 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   return {"seconds": seconds} | heldout_lib.compare(
       base, _tuned(base, tuned, settings), heldout, config.sampler,
       folder / "examples.npz")
+
+
+def _encoded(config: Any, inputs: dict[str, pathlib.Path],
+             base: world_model.Loaded, folder: pathlib.Path
+             ) -> list[list[latents.Latents]]:
+  """For each number of frames, the clips of each dataset that fill it."""
+  counts = config.get("frame_buckets") or (base.model.config.frames,)
+  found: dict[int, list[latents.Latents]] = {}
+  for name in ("demonstrations", "rehearsal"):
+    if name not in inputs:
+      continue
+    for model, clips in latents.buckets(
+        inputs[name] / "data", base.model, config.camera, counts):
+      frames = model.config.frames
+      found.setdefault(frames, []).append(latents.encode(
+          clips, model, base.params, folder / f"latents_{name}_{frames}",
+          config.batch_size, base.tokenizer))
+  return list(found.values())
 
 
 def _quantized(base: world_model.Loaded,

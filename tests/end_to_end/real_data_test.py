@@ -102,7 +102,8 @@ def test_lerobot_folder_walks_the_road(
   examples = np.load(workdir / "finetune" / "examples.npz")
   assert examples["truth"].shape == (2, 17, 64, 64, 3)
   assert set(examples["captions"]) <= {e.instruction for e in source}
-  latents = np.load(workdir / "finetune" / "latents" / "latent.npy")
+  latents = np.load(
+      workdir / "finetune" / "latents_demonstrations_17" / "latent.npy")
   seconds = sum(len(e.video[settings["camera"]]) for e in source) / (
       data.clock.video_hz)
   # Clips of 3.2 s overlap by half: there are about 1 / 1.6 s of them.

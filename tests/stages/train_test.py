@@ -63,9 +63,24 @@ class Frames:
                                                       np.float32)}
 
 
-def fit(folder, steps, total=None, points=None, buckets=()):
+class Pushes:
+  """Moves a weight every third step; counts them in its memory."""
+
+  def memory(self):
+    return {"count": jnp.zeros((), jnp.int32)}
+
+  def maintain(self, params, memory, scalars, step, rng):
+    count = memory["count"] + (scalars["error"] > 0)
+    due = count == 3
+    push = due * (1 + 0.1 * jax.random.normal(rng)) * (step > 2)
+    kernel = params["w"]["kernel"] + push
+    return (params | {"w": {"kernel": kernel}},
+            {"count": jnp.where(due, 0, count)})
+
+
+def fit(folder, steps, total=None, points=None, buckets=(), upkeep=None):
   batches = loader.bucketed(
-      [Frames(count) for count in buckets] or [points or Points()], 8, 0)
+      [[Frames(count)] for count in buckets] or [[points or Points()]], 8, 0)
   settings = config(total or steps)
   model = Line()
   if total:  # stops after `steps`, as a killed run does
@@ -87,12 +102,14 @@ def fit(folder, steps, total=None, points=None, buckets=()):
       get_state, set_state = batches.get_state, batches.set_state
 
     with pytest.raises(Killed):
-      train.fit(model, model.init(None), Stops(), settings, folder, name="t")
+      train.fit(model, model.init(None), Stops(), settings, folder, name="t",
+                upkeep=upkeep)
     batches.close()
     return None
   result = train.fit(
       model, model.init(None), batches, settings, folder, name="t",
-      evaluate=lambda params, step: {"w0": float(params["w"]["kernel"][0, 0])})
+      evaluate=lambda params, step: {"w0": float(params["w"]["kernel"][0, 0])},
+      upkeep=upkeep)
   batches.close()
   return result
 
@@ -129,6 +146,16 @@ def test_buckets_of_frames_resume_bit_equal(tmp_path, monkeypatch):
   assert sorted(shapes) == [(8, 2, 2), (8, 3, 2)]
   fit(tmp_path / "parts", 5, total=12, buckets=(2, 3))
   parts = fit(tmp_path / "parts", 12, buckets=(2, 3))
+  jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
+
+
+def test_upkeep_changes_parameters_and_resumes_bit_equal(tmp_path):
+  whole = fit(tmp_path / "whole", 12, upkeep=Pushes())
+  plain = fit(tmp_path / "plain", 12)
+  assert np.abs(whole.params["w"]["kernel"]
+                - plain.params["w"]["kernel"]).max() > 0.1
+  fit(tmp_path / "parts", 5, total=12, upkeep=Pushes())
+  parts = fit(tmp_path / "parts", 12, upkeep=Pushes())
   jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
 
 
