@@ -1,9 +1,12 @@
 """Training-time changes of images, and their counterpart at test time.
 
-Random windows are the released recipe (76 of 84 pixels); padding first, as in
-DrQ (arXiv 2004.13649), keeps small images whole. All observation steps of one
-sample get the same window and colours, so that motion stays readable.
+Random windows are Diffusion Policy's recipe (76 of 84 pixels); padding first,
+as in DrQ (arXiv 2004.13649), keeps small images whole. pi0 crops a share, turns
+it and zooms back. All observation steps of one sample get the same window and
+colours, so that motion stays readable.
 """
+
+from collections.abc import Sequence
 
 import einops
 import jax
@@ -44,13 +47,52 @@ def center_window(images: jax.Array, size: tuple[int, int]) -> jax.Array:
   return images[:, :, top:top + size[0], left:left + size[1]]
 
 
+def random_view(rng: jax.Array, images: jax.Array, share: float,
+                degrees: float) -> jax.Array:
+  """f32[b, o, h, w, c] -> the same shape: a cropped, turned, zoomed view.
+
+  Args:
+    rng: key.
+    images: f32; edge pixels are repeated outside.
+    share: sides of the random window, as a share of the image's.
+    degrees: it is turned by at most this, either way.
+  """
+  b, _, h, w, _ = images.shape
+  corner_rng, turn_rng = jax.random.split(rng)
+  size = jnp.array([h, w], jnp.float32)
+  center = (size - 1) / 2
+  # How far the window's centre may lie from the image's.
+  shifts = jax.random.uniform(corner_rng, (b, 2), minval=-1) * (
+      (1 - share) / 2 * size)
+  turns = jnp.deg2rad(
+      jax.random.uniform(turn_rng, (b,), minval=-degrees, maxval=degrees))
+  grid = jnp.stack(jnp.meshgrid(
+      jnp.arange(h) - center[0], jnp.arange(w) - center[1], indexing="ij"))
+
+  def look(image, shift, turn):
+    cos, sin = jnp.cos(turn), jnp.sin(turn)
+    rotation = jnp.array([[cos, -sin], [sin, cos]])
+    at = share * jnp.einsum("ij,jhw->ihw", rotation, grid)
+    at = at + (center + shift)[:, None, None]  # 2 h w
+
+    def sample(channel):
+      return jax.scipy.ndimage.map_coordinates(
+          channel, at, order=1, mode="nearest")
+
+    return jax.vmap(jax.vmap(sample), -1, -1)(image)  # o h w c
+
+  return jax.vmap(look)(images, shifts, turns)
+
+
 def color_jitter(rng: jax.Array, images: jax.Array,
-                 strength: float) -> jax.Array:
+                 strength: float | Sequence[float]) -> jax.Array:
   """Brightness, contrast and saturation of f32[b, o, h, w, 3] in [0, 1].
 
-  Each factor is uniform in 1 +- strength, per sample. Hue stays: the colour's
-  name in the instruction selects the object.
+  Each factor is uniform in 1 +- strength, per sample; strength is one for all
+  or one for each. Hue stays: the colour's name in the instruction selects the
+  object.
   """
+  strength = jnp.broadcast_to(jnp.asarray(strength), 3)[:, None]
   factors = jax.random.uniform(
       rng, (3, images.shape[0]), minval=1 - strength, maxval=1 + strength)
   brightness, contrast, saturation = einops.rearrange(

@@ -27,7 +27,13 @@ def sinusoid(x: jax.Array, dim: int, *, ratio: float = 10_000.0,
   # angles would be 5e-5 off.
   exponents = np.float32(-np.log(ratio)) * np.arange(half, dtype=np.float32)
   exponents = exponents / np.float32(half - endpoint)
-  frequencies = jnp.asarray(np.exp(exponents.astype(np.float64)), jnp.float32)
+  frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
+  return waves(x, frequencies, sin_first=sin_first)
+
+
+def waves(x: jax.Array, frequencies: np.ndarray, *,
+          sin_first: bool = False) -> jax.Array:
+  """As `sinusoid`, of frequencies f32[half] in radians per unit of x."""
   angles = x.astype(jnp.float32)[..., None] * frequencies  # ... dim/2
   parts = [jnp.cos(angles), jnp.sin(angles)]
   return jnp.concatenate(parts[::-1] if sin_first else parts, axis=-1)

@@ -5,6 +5,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 
+def rms(x: jax.Array, epsilon: float = 1e-6) -> jax.Array:
+  """x / rms(x) over the last axis, in float32."""
+  y = x.astype(jnp.float32)
+  return y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + epsilon)
+
+
 class RMSNorm(nn.Module):
   """x / rms(x) * scale over the last axis (Zhang and Sennrich, 2019).
 
@@ -20,9 +26,7 @@ class RMSNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """[..., d] -> [..., d]."""
     scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
-    y = x.astype(jnp.float32)
-    y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.epsilon)
-    return (y * scale).astype(self.dtype or x.dtype)
+    return (rms(x, self.epsilon) * scale).astype(self.dtype or x.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -31,11 +35,13 @@ class LayerNorm(nn.Module):
   Attributes:
     epsilon: added to the variance.
     affine: learn `scale` and `bias`.
+    bias: False learns `scale` alone.
     dtype: of the result; None keeps the input's.
   """
 
   epsilon: float = 1e-6
   affine: bool = True
+  bias: bool = True
   dtype: jnp.dtype | None = None
 
   @nn.compact
@@ -46,5 +52,6 @@ class LayerNorm(nn.Module):
     y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.epsilon)
     if self.affine:
       y = y * self.param("scale", nn.initializers.ones, x.shape[-1:])
+    if self.affine and self.bias:
       y = y + self.param("bias", nn.initializers.zeros, x.shape[-1:])
     return y.astype(self.dtype or x.dtype)

@@ -49,6 +49,15 @@ def grid(shape: Sequence[int], dims: Sequence[int],
   return spread(np.cos), spread(np.sin)
 
 
+def at(positions: jax.Array, dim: int,
+       theta: float = 10_000.0) -> tuple[jax.Array, jax.Array]:
+  """(cos, sin) f32[b, l, dim / 2] at positions i32[b, l] known only on device.
+  """
+  frequencies = jnp.asarray(table(np.ones(1), dim, theta)[0], jnp.float32)
+  angles = positions.astype(jnp.float32)[..., None] * frequencies  # b l k/2
+  return jnp.cos(angles), jnp.sin(angles)
+
+
 def wan_dims(head_dim: int) -> tuple[int, int, int]:
   """A head's dims for (t, h, w): a third each, the remainder to time."""
   space = 2 * (head_dim // 6)

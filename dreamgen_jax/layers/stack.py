@@ -35,23 +35,46 @@ def repeat(block: nn.Module, x: Any, *inputs: Any, depth: int,
   Raises:
     ConfigError: an unknown `remat`.
   """
-  def body(block, x, *inputs):
+  def body(block, x, unused, *inputs):
     return block(x, *inputs), None
 
+  return _scan(body, remat, depth, inputs)(block, x, None, *inputs)[0]
+
+
+def repeat_remembering(block: nn.Module, x: Any, memory: Any, *inputs: Any,
+                       depth: int, remat: str = "none") -> tuple[Any, Any]:
+  """As `repeat`, of blocks that each have a memory of their own.
+
+  Args:
+    block: as of `repeat`, with `__call__(x, memory, *inputs) -> (x, memory)`.
+    x: what walks through the blocks.
+    memory: what each block is given, stacked along a first axis; or None.
+    inputs, depth, remat: as of `repeat`.
+
+  Returns:
+    (x, what the blocks return as their memory, stacked).
+  """
+  def body(block, x, memory, *inputs):
+    return block(x, memory, *inputs)
+
+  return _scan(body, remat, depth, inputs)(block, x, memory, *inputs)
+
+
+def _scan(body, remat, depth, inputs):
+  """The loop over body(block, x, what is each block's own, *inputs)."""
   if remat != "none":
     if remat not in _POLICIES:
       raise errors.ConfigError(
           f"remat is {remat!r}; it can be none, {', '.join(_POLICIES)}.")
     # Inside a scan the compiler cannot undo the recomputation by itself.
     body = nn.remat(body, policy=_POLICIES[remat], prevent_cse=False)
-  loop = nn.scan(
+  return nn.scan(
       body,
       variable_axes={"params": 0},
       split_rngs={"params": True, "dropout": True},
-      in_axes=nn.broadcast,
+      in_axes=(0, *(nn.broadcast for _ in inputs)),
       length=depth,
   )
-  return loop(block, x, *inputs)[0]
 
 
 def remembered(module: nn.Module, blocks: Callable[[types.Array], types.Array],

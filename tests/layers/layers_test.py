@@ -149,3 +149,44 @@ def test_stack_is_a_loop(remat):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5,
                                                        atol=1e-6),
                ours, theirs)
+
+
+def test_rotary_angles_at_positions_known_on_device():
+  cos, sin = rope.grid((7,), (6,), theta=50.0)
+  positions = np.array([[3, 0], [6, 2]])
+  found = jax.jit(lambda places: rope.at(places, 6, theta=50.0))(positions)
+  np.testing.assert_allclose(found[0], cos[positions], atol=1e-6)
+  np.testing.assert_allclose(found[1], sin[positions], atol=1e-6)
+
+
+class Recalls(nn.Module):
+  """Adds a linear layer of x to its memory, and the memory to x."""
+
+  @nn.compact
+  def __call__(self, x, memory, factor):
+    y = nn.Dense(3, use_bias=False, name="a")(x)
+    memory = y if memory is None else memory + y
+    return x + factor * memory, memory
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_blocks_with_memories_of_their_own(remat):
+
+  class Net(nn.Module):
+
+    @nn.compact
+    def __call__(self, x, memory):
+      return stack.repeat_remembering(
+          Recalls(name="blocks"), x, memory, 2.0, depth=4, remat=remat)
+
+  x, memory = jnp.asarray(_normal(2, 3)), jnp.asarray(_normal(4, 2, 3))
+  params = Net().init(jax.random.key(0), x, None)
+  kernels = params["params"]["blocks"]["a"]["kernel"]
+  for given in (None, memory):
+    out, found = Net().apply(params, x, given)
+    y = x
+    for i in range(4):
+      own = y @ kernels[i] + (0 if given is None else given[i])
+      np.testing.assert_allclose(found[i], own, atol=1e-5)
+      y = y + 2 * own
+    np.testing.assert_allclose(out, y, atol=1e-4)

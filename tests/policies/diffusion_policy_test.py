@@ -13,7 +13,7 @@ import pytest
 
 from dreamgen_jax import errors, paths, weights
 from dreamgen_jax.policies import diffusion_policy
-from dreamgen_jax.policies.diffusion_policy import augment, vision
+from dreamgen_jax.policies.diffusion_policy import vision
 from dreamgen_jax.policies.diffusion_policy import weights as names
 
 SMALL = dataclasses.replace(
@@ -249,32 +249,3 @@ def test_overfits_one_batch_and_language_selects(small, act):
 def test_mistakes_in_a_config(kw, message):
   with pytest.raises(errors.ConfigError, match=message):
     dataclasses.replace(SMALL, **kw)
-
-
-def test_random_window_is_a_window_and_differs_between_samples():
-  images = np.arange(2 * 2 * 6 * 6 * 1).reshape(2, 2, 6, 6, 1)
-  seen = set()
-  for i in range(20):
-    out = np.asarray(augment.random_window(
-        jax.random.key(i), jnp.asarray(images), 1, (6, 6)))
-    padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), "edge")
-    for b in range(2):
-      found = [
-          (y, x) for y in range(3) for x in range(3)
-          if (padded[b, :, y:y + 6, x:x + 6] == out[b]).all()]
-      assert len(found) == 1  # the same one in both observation steps
-      seen.add(found[0])
-  assert len(seen) == 9
-  out = augment.center_window(images, (4, 2))
-  np.testing.assert_array_equal(out, images[:, :, 1:5, 2:4])
-
-
-def test_color_jitter_keeps_hue_and_range():
-  image = np.zeros((2, 1, 2, 2, 3), np.float32)
-  image[..., 0], image[..., 1], image[..., 2] = 0.6, 0.3, 0.2
-  out = np.asarray(augment.color_jitter(jax.random.key(0), image, 0.3))
-  assert out.min() >= 0 and out.max() <= 1
-  assert (out[..., 0] > out[..., 1]).all() and (out[..., 1] > out[..., 2]).all()
-  assert not np.allclose(out[0], out[1])
-  np.testing.assert_allclose(
-      augment.color_jitter(jax.random.key(0), image, 0.0), image, atol=1e-6)

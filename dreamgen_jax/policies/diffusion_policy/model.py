@@ -25,7 +25,8 @@ import numpy as np
 
 from dreamgen_jax import errors, interfaces
 from dreamgen_jax.diffusion import process, sample
-from dreamgen_jax.policies.diffusion_policy import augment, unet
+from dreamgen_jax.layers import augment
+from dreamgen_jax.policies.diffusion_policy import unet
 from dreamgen_jax.policies.diffusion_policy import vision as vision_lib
 
 
