@@ -26,6 +26,8 @@ class Annotator:
     weights: of overlapping chunks, see `labels.aggregate`.
     batch_size: frame pairs per call.
     digest: of the weights, kept with every label.
+    whole: no label (NaN) where a pair's second frame would come after the
+      last, as a latent action of a shorter time would be another one.
   """
 
   model: interfaces.Labeler
@@ -38,6 +40,7 @@ class Annotator:
   weights: str
   batch_size: int
   digest: str
+  whole: bool = False
 
   def label(self, episodes: Iterable[types.Episode]
             ) -> Iterator[types.Episode]:
@@ -47,7 +50,7 @@ class Annotator:
     depend on what else is labelled.
 
     Raises:
-      DataError: an episode lacks a camera or has fewer than two frames.
+      DataError: an episode lacks a camera or is shorter than a frame pair.
     """
     for episode in episodes:
       missing = [c for c in self.cameras if c not in episode.video]
@@ -56,13 +59,21 @@ class Annotator:
             f"Episode {episode.id!r} lacks the camera {missing[0]!r} that the "
             f"labeler reads; it has {', '.join(episode.video)}.")
       video = np.stack([episode.video[c] for c in self.cameras], axis=1)
-      pairs, starts = labels.windows(
-          len(video), episode.clock.video_hz, self.time_base)
+      try:
+        pairs, starts = labels.windows(
+            len(video), episode.clock.video_hz, self.time_base, self.whole)
+      except errors.DataError as error:
+        raise errors.DataError(f"Episode {episode.id!r}: {error}") from error
       chunks = self._chunks(video, pairs, episode.origin.seed)
       clock = types.Clock(episode.clock.video_hz, self.time_base.control_hz)
+      steps = record.num_steps(len(video), clock)
+      reached = steps if not self.whole else min(
+          steps, int(starts[-1] + 1e-6) + self.time_base.horizon)
       action, spread = labels.aggregate(
-          chunks, starts, record.num_steps(len(video), clock),
-          self.embodiment.action, self.weights)
+          chunks, starts, reached, self.embodiment.action, self.weights)
+      rest = ((0, steps - reached), (0, 0))
+      action = np.pad(action, rest, constant_values=np.nan)
+      spread = np.pad(spread, rest)
       yield dataclasses.replace(
           episode, action=action, spread=spread, state=None, clock=clock,
           embodiment=self.embodiment.name,
@@ -104,7 +115,8 @@ def load(meta: dict[str, Any], model: interfaces.Labeler,
       time_base=labels.TimeBase.from_dict(meta["time_base"]),
       normalizer=normalize.Normalizer.from_json(meta["normalizer"]),
       embodiment=dataset.embodiment_from_dict(meta["embodiment"]),
-      cameras=tuple(meta["cameras"]), **settings)
+      cameras=tuple(meta["cameras"]), whole=meta.get("whole", False),
+      **settings)
 
 
 def agreement(truth: np.ndarray, found: np.ndarray,

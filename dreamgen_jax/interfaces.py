@@ -78,12 +78,22 @@ class WorldModel(Trainable, Protocol):
 
 
 class Labeler(Trainable, Protocol):
-  """Batch: images u8[b,2,v,h,w,3], action f32[b,u,a], mask, embodiment i32[b].
+  """Batch: images u8[b,2,v,h,w,3] and, unless it learns without actions,
+  action f32[b,u,a], mask bool[b,u,a], embodiment i32[b].
+
+  Its config has camera_size, the side of the images; its fields action_dim,
+  horizon and views, where it has them, are set by the stage.
   """
 
   def label(self, params: Params, rng: types.Array, images: types.Array,
             embodiment: types.Array) -> types.Array:
     """Frame pairs u8[b,2,v,h,w,3] -> normalised action chunks f32[b,u,a]."""
+
+  def label_samples(
+      self, params: Params, rng: types.Array, images: types.Array,
+      embodiment: types.Array, samples: int,
+  ) -> types.Array:
+    """`label`, `samples` times: f32[k,b,u,a]; `rng` is one key per pair."""
 
 
 class Policy(Trainable, Protocol):

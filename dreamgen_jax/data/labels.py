@@ -99,30 +99,37 @@ class TimeBase:
     return cls(**values)
 
 
-def pairs(frames: int, timebase: TimeBase) -> np.ndarray:
+def pairs(frames: int, timebase: TimeBase,
+          whole: bool = False) -> np.ndarray:
   """All frame pairs of a video at the labeler's rate, one per first frame.
 
   Args:
     frames: length of the video.
     timebase: gives the gap.
+    whole: leave out pairs whose second frame would come after the last.
 
   Returns:
-    int64[n_windows, 2], first index ascending; the second is clamped to the
-    last frame, as in training.
+    int64[n_windows, 2], first index ascending; unless `whole`, the second is
+    clamped to the last frame, as in the training of inverse dynamics.
 
   Raises:
-    DataError: fewer than two frames.
+    DataError: fewer than two frames, or no whole pair.
   """
   if frames < 2:
     raise errors.DataError(
         f"A video of {frames} frames has no frame pairs; it needs two.")
-  first = np.arange(frames)
-  second = np.minimum(first + timebase.gap_frames(), frames - 1)
+  gap = timebase.gap_frames()
+  if whole and frames <= gap:
+    raise errors.DataError(
+        f"A video of {(frames - 1) / timebase.video_hz:g} s has no two frames "
+        f"that are {timebase.gap_seconds:g} s apart, as this labeler needs.")
+  first = np.arange(frames - gap if whole else frames)
+  second = np.minimum(first + gap, frames - 1)
   return np.stack([first, second], axis=1)
 
 
-def windows(frames: int, video_hz: float,
-            timebase: TimeBase) -> tuple[np.ndarray, np.ndarray]:
+def windows(frames: int, video_hz: float, timebase: TimeBase,
+            whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
   """Frame pairs of a video at any rate, and where their chunks start.
 
   The video is seen through its nearest frames at the labeler's rate.
@@ -131,17 +138,18 @@ def windows(frames: int, video_hz: float,
     frames: length of the video.
     video_hz: its rate.
     timebase: the labeler's.
+    whole: see `pairs`.
 
   Returns:
     (int64[n_windows, 2] indices into the video's own frames,
      float64[n_windows] control steps at which each chunk starts).
 
   Raises:
-    DataError: fewer than two frames are left at the labeler's rate.
+    DataError: fewer than two frames, or no whole pair, at the labeler's rate.
   """
   seen = np.asarray(
       resample.nearest_frames(frames, video_hz, timebase.video_hz))
-  index = pairs(len(seen), timebase)
+  index = pairs(len(seen), timebase, whole)
   starts = index[:, 0] * timebase.control_hz / timebase.video_hz
   return seen[index], starts
 

@@ -184,7 +184,8 @@ class Pairs(_Windows):
   {"images" u8[2,v,h,w,3], "action" f32[u,a], "mask" bool[u,a],
   "embodiment" i32[], "id"}. As in the released IDM every frame starts a pair,
   the second frame is clamped to the last, and chunks are padded by
-  `pad_chunk`; the mask is False only where no label is known.
+  `pad_chunk`; the mask is False only where no label is known. Without a
+  horizon, {"images", "id"} of any video, for latent actions.
   """
 
   def __init__(self, episodes: Episodes, *, cameras: Sequence[str], gap: float,
@@ -195,8 +196,9 @@ class Pairs(_Windows):
     Args:
       episodes: where from; all kept episodes with actions are used.
       cameras: the views, in order.
-      gap: seconds from the first frame to the second.
-      horizon: actions of a chunk.
+      gap: seconds from the first frame to the second, by the dataset's own
+        clock, to the nearest frame.
+      horizon: actions of a chunk; 0 needs and reads none.
       stride: frames from one pair to the next.
       padded: False leaves out pairs that reach past their episode's end.
       size: (h, w) to resize to; None keeps the dataset's.
@@ -215,14 +217,16 @@ class Pairs(_Windows):
           f"{episodes.clock.video_hz:g} Hz."
       )
     frames, steps = episodes.index["frames"], episodes.index["steps"]
-    last = _last_acting_frame(episodes)
+    last = _last_acting_frame(episodes) if horizon else frames - 1
     if not padded:
       ratio = episodes.clock.steps_per_frame
       last = np.minimum(last, frames - 1 - self.gap_frames)
-      last = np.minimum(
-          last, np.floor((steps - horizon) / ratio + 1e-6).astype(int))
-    self._fill(np.where(episodes.index["has_action"], last, -1), stride,
-               "frame pair with actions")
+      if horizon:
+        last = np.minimum(
+            last, np.floor((steps - horizon) / ratio + 1e-6).astype(int))
+    usable = episodes.index["has_action"] | (not horizon)
+    self._fill(np.where(usable, last, -1), stride, "frame pair with actions"
+               if horizon else f"pair of frames {gap:g} s apart")
 
   def __getitem__(self, i: int) -> dict[str, Any]:
     number, start = self.table[i].tolist()
@@ -232,6 +236,8 @@ class Pairs(_Windows):
     pictures = np.stack([
         self._pixels(episode.video[camera]) for camera in self.cameras
     ], axis=1)  # 2 v h w 3
+    if not self.horizon:
+      return {"images": pictures, "id": episode.id}
     keys = self.episodes.embodiment.action
     step = _step(start, episode.clock)
     action, mask = chunk(episode.action, keys, step, self.horizon,

@@ -84,6 +84,28 @@ def test_pairs_without_padding(dataset):
   assert longer.table[longer.table[:, 0] == 0, 1].tolist() == [0, 1, 2]
 
 
+def test_pairs_of_videos_without_actions(tmp_path, dreams, embodiment,
+                                         make_episode):
+  """A second apart by each dataset's own clock, never less."""
+  for hz, data in ((5.0, dreams), (8.0, None)):
+    clock = dataclasses.replace(embodiment.clock, video_hz=hz)
+    data = data or rlds.write(
+        tmp_path / "d", "d", [make_episode(0, 12, labelled=False, clock=clock)],
+        dataclasses.replace(embodiment, clock=clock))
+    pairs = windows.Pairs(
+        data, cameras=["wrist"], gap=1.0, horizon=0, padded=False)
+    frames = data.index["frames"]
+    assert len(pairs) == sum(frames - hz) > 0
+    for i, (_, start) in enumerate(pairs.table):
+      sample = pairs[i]
+      assert sample.keys() == {"images", "id"}
+      assert sample["images"].shape == (2, 1, 16, 16, 3)
+      assert [_frame(f) for f in sample["images"][:, 0]] == [start, start + hz]
+  with pytest.raises(errors.DataError, match=(
+      "no pair of frames 2 s apart: .* the longest has 9 frames")):
+    windows.Pairs(dreams, cameras=["wrist"], gap=2.0, horizon=0, padded=False)
+
+
 def test_observations(dataset, episodes):
   source = windows.Observations(
       dataset, cameras=["wrist"], horizon=4, history=2, first_action=-2)
