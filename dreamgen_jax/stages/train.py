@@ -10,7 +10,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,29 @@ from dreamgen_jax import ema as ema_lib
 from dreamgen_jax import metrics as metrics_lib
 
 Evaluate = Callable[[Any, int], dict[str, float]]
+
+
+class Upkeep(Protocol):
+  """What a training does to parameters besides descending.
+
+  Its memory is part of the state, so that a resumed run is bit-equal here too.
+  """
+
+  def memory(self) -> Any:
+    """Tree of arrays at the start."""
+
+  def maintain(self, params: Any, memory: Any,
+               scalars: dict[str, jax.Array], step: jax.Array,
+               rng: jax.Array) -> tuple[Any, Any]:
+    """(trained parameters, memory), just before the update of step `step`.
+
+    Args:
+      params: what is trained; None in place of the rest.
+      memory: as the step before left it.
+      scalars: of this step's loss.
+      step: steps done before, i32[].
+      rng: of this step.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +65,7 @@ def fit(
     name: str,
     rules: Sequence[tuple[str, tuple]] = ((".*", ()),),
     evaluate: Evaluate | None = None,
+    upkeep: Upkeep | None = None,
 ) -> Result:
   """Trains the parameters whose path matches `config.trainable`.
 
@@ -56,6 +80,7 @@ def fit(
     rules: the model's sharding rules.
     evaluate: (full parameters, step) -> named scalars, every
       config.eval_steps.
+    upkeep: changes parameters besides the optimiser, see `Upkeep`.
 
   Raises:
     UserError: the loss is not finite; says between which steps.
@@ -74,6 +99,8 @@ def fit(
   }
   if config.ema:
     state["ema"] = trainable
+  if upkeep:
+    state["memory"] = upkeep.memory()
   rules = [*rules, (r"(^|/)(count|step|mini_step)$", ())]
   state = jax.device_put(
       jax.tree.map(jnp.array, state), sharding.by_rules(state, rules, mesh))
@@ -90,11 +117,12 @@ def fit(
     (loss, scalars), grads = jax.value_and_grad(loss_fn, has_aux=True)(
         state["params"])
     updates, opt = transform.update(grads, state["opt"], state["params"])
-    new = {
-        "params": optax.apply_updates(state["params"], updates),
-        "opt": opt,
-        "step": state["step"] + 1,
-    }
+    params, new = state["params"], {"opt": opt, "step": state["step"] + 1}
+    if upkeep:
+      params, new["memory"] = upkeep.maintain(
+          params, state["memory"], scalars, state["step"],
+          jax.random.fold_in(rng, 0))
+    new["params"] = optax.apply_updates(params, updates)
     if config.ema:
       decay = ema_lib.decay(new["step"])
       new["ema"] = jax.tree.map(
