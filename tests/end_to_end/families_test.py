@@ -136,6 +136,9 @@ def test_from_nothing_to_a_dream(choice, tmp_path, recorded, cheap, draw,
       | {f"finetune.train.{key}": value for key, value in few.items()}
       | {f"{stage}.steps": 2 for stage in ("finetune.sampler", "dreams")}),
       tmp_path / "tuned")
+  # The folder's own normalisation was read, and weights, in half precision.
+  latent = np.load(tmp_path / "tuned" / "finetune" / "latents" / "latent.npy")
+  np.testing.assert_allclose(latent.std(), 1, atol=0.05)
   adapters, _ = checkpoint.load(tmp_path / "tuned" / "finetune" / "checkpoint")
   assert any(np.any(leaf) for path, leaf in paths.flatten(adapters).items()
              if path.endswith("lora_b"))

@@ -147,6 +147,33 @@ def test_gradient_reaches_every_parameter():
     assert all(np.any(layer) for layer in layers), path
 
 
+def test_errors_are_of_the_level_that_was_asked_for():
+  model = cogvideox.Model(_CONFIGS["plain"])
+  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32),
+                       jax.eval_shape(model.init, jax.random.key(0)))
+  batch = {name: np.zeros(leaf.shape, np.float32)
+           for name, leaf in model.example(500).items()}
+  tau = np.repeat(np.float32([0.25, 0.5, 0.75, 0.9, 1.0]), 100)
+  found = _jit(model.error_at)(zeros, jax.random.key(0), batch, tau)
+  # Nothing is predicted of noise alone: v = a noise, of a : s = 1 - tau : tau.
+  signal = (1 - tau) / np.hypot(tau, 1 - tau)
+  spread = tau / np.hypot(tau, 1 - tau)
+  want = ((signal + spread) * signal) ** 2
+  np.testing.assert_allclose(
+      np.asarray(found).reshape(5, 100).mean(axis=1),
+      want.reshape(5, 100).mean(axis=1), rtol=0.02, atol=1e-6)
+
+
+def test_a_checkpoint_has_its_own_scale(tmp_path):
+  model, params = _model("plain")
+  own = dataclasses.replace(model, config=dataclasses.replace(
+      model.config, vae=dataclasses.replace(model.config.vae, scale=0.25)))
+  words = tokenizer.train(["push"], 16)
+  cogvideox.save(tmp_path, own, params, words)
+  found, _, _ = cogvideox.load(tmp_path, model.config, ("vae",))
+  assert found == own
+
+
 def test_stored_positions_count_but_are_not_trained():
   model, params = _model("plain")
 
