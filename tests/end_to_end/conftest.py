@@ -1,11 +1,19 @@
-"""A world model that has learnt nothing, for roads walked end to end."""
+"""What roads that are walked end to end share: a world model that has learnt
+nothing, a few demonstrations, parts of configs.
+"""
+
+import pathlib
 
 import jax
 import numpy as np
 import pytest
 
+from dreamgen_jax import options, registry
+from dreamgen_jax.data import rlds
 from dreamgen_jax.encoders import tokenizer
 from dreamgen_jax.world_models import wan
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 
 @pytest.fixture(scope="session")
@@ -40,5 +48,53 @@ def make_weights(tmp_path_factory, draw):
     wan.save(folder, model, params, tokenizer.train(
         captions, model.config.text.vocabulary))
     return folder
+
+  return make
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory):
+  """A folder with three demonstrations of 17 frames, 16x16, in `data`."""
+  from dreamgen_jax.sims.tabletop import collect  # needs MuJoCo
+
+  folder = tmp_path_factory.mktemp("recorded")
+  episodes = [collect.collect("panda", "push", "wood", seed, length=17,
+                              image_size=16) for seed in range(3)]
+  rlds.write(folder / "data", "recorded", episodes, registry.find(
+      "embodiments", "tabletop_panda").EMBODIMENT)
+  return folder
+
+
+@pytest.fixture
+def cheap():
+  """Less to compile: another random generator, few optimisations."""
+  changed = {"jax_disable_most_optimizations": (True, False),
+             "jax_default_prng_impl": ("rbg", "threefry2x32")}
+  for name, (now, _) in changed.items():
+    jax.config.update(name, now)
+  yield
+  for name, (_, before) in changed.items():
+    jax.config.update(name, before)
+
+
+@pytest.fixture(scope="session")
+def road():
+  """road(file, wanted, changes) -> those sections of a config alone.
+
+  They read from each other or from disk; other inputs are left out.
+  """
+
+  def make(file, wanted, changes):
+    config = options.load(str(CONFIGS / file), [
+        (key, str(value)) for key, value in changes.items()])
+    with config.unlocked():
+      for name in list(config):
+        if name not in wanted:
+          del config[name]
+      for section in config.values():
+        for name, source in list(section.inputs.items()):
+          if source not in wanted and not pathlib.Path(source).exists():
+            del section.inputs[name]
+    return config
 
   return make

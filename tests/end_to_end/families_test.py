@@ -2,19 +2,16 @@
 
 import dataclasses
 import functools
-import pathlib
 
-import jax
 import numpy as np
 import pytest
 
 from configs import common
-from dreamgen_jax import checkpoint, options, paths, registry
+from dreamgen_jax import checkpoint, paths, registry
 from dreamgen_jax.data import rlds
 from dreamgen_jax.stages import models, pipeline
 
-CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
-SIZE, FRAMES, CLIPS, LENGTH = 16, 5, 3, 17
+SIZE, FRAMES, CLIPS, LENGTH = 16, 5, 3, 17  # `recorded` is of these
 _CLIP = dict(frames=FRAMES, height=SIZE, width=SIZE)
 _T5 = dict(width=16, heads=2, head_dim=8, ffn=16, layers=1)
 _WAN_DIT = dict(width=24, heads=2, layers=1, ffn=32, text_dim=16, freq_dim=16)
@@ -47,51 +44,11 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-  """A folder with a few demonstrations in `data`."""
-  from dreamgen_jax.sims.tabletop import collect  # needs MuJoCo
-
-  folder = tmp_path_factory.mktemp("recorded")
-  episodes = [collect.collect("panda", "push", "wood", seed, length=LENGTH,
-                              image_size=SIZE) for seed in range(CLIPS)]
-  rlds.write(folder / "data", "recorded", episodes, registry.find(
-      "embodiments", "tabletop_panda").EMBODIMENT)
-  return folder
-
-
-@pytest.fixture
-def cheap():
-  """Less to compile: another random generator, few optimisations."""
-  changed = {"jax_disable_most_optimizations": (True, False),
-             "jax_default_prng_impl": ("rbg", "threefry2x32")}
-  for name, (now, _) in changed.items():
-    jax.config.update(name, now)
-  yield
-  for name, (_, before) in changed.items():
-    jax.config.update(name, before)
-
-
-def _road(file, wanted, changes):
-  """Some sections of a config, which read from each other or from disk."""
-  config = options.load(str(CONFIGS / file), [
-      (key, str(value)) for key, value in changes.items()])
-  with config.unlocked():
-    for name in list(config):
-      if name not in wanted:
-        del config[name]
-    for section in config.values():
-      for name, source in list(section.inputs.items()):
-        if source not in wanted and not pathlib.Path(source).exists():
-          del section.inputs[name]
-  return config
-
-
 @pytest.mark.slow
 @pytest.mark.sim
 @pytest.mark.parametrize("choice", common.WORLD_MODELS)
-def test_from_nothing_to_a_dream(choice, tmp_path, recorded, cheap, draw,
-                                 monkeypatch):
+def test_from_nothing_to_a_dream(choice, tmp_path, recorded, cheap, road,
+                                 draw, monkeypatch):
   chosen = common.WORLD_MODELS[choice]
   family = registry.find("world_models", chosen["name"])
   spec = dict(name=chosen["name"], preset=chosen["preset"])
@@ -107,7 +64,7 @@ def test_from_nothing_to_a_dream(choice, tmp_path, recorded, cheap, draw,
   data = dict.fromkeys(("plain", "random", "heldout"), recorded)
 
   # --- from nothing to a folder
-  pipeline.run(_road(
+  pipeline.run(road(
       "nano_pretrain.py", ("vae", "latents", "world_model", "export"),
       {"world_model": choice, "vae.crop_size": 8, "vae.crop_frames": FRAMES,
        "latents.batch_size": 2,
@@ -125,7 +82,7 @@ def test_from_nothing_to_a_dream(choice, tmp_path, recorded, cheap, draw,
 
   # --- from the folder to a dream
   weights = tmp_path / "export" / chosen["preset"]
-  pipeline.run(_road(
+  pipeline.run(road(
       "quickstart.py", ("finetune", "dreams", "seen"),
       {"world_model": choice, "weights": weights, "finetune.batch_size": 2,
        "finetune.evaluate_clips": 2, "finetune.sampler.batch_size": 2,
@@ -137,7 +94,8 @@ def test_from_nothing_to_a_dream(choice, tmp_path, recorded, cheap, draw,
       | {f"{stage}.steps": 2 for stage in ("finetune.sampler", "dreams")}),
       tmp_path / "tuned")
   # The folder's own normalisation was read, and weights, in half precision.
-  latent = np.load(tmp_path / "tuned" / "finetune" / "latents" / "latent.npy")
+  latent = np.load(tmp_path / "tuned" / "finetune" /
+                   f"latents_demonstrations_{FRAMES}" / "latent.npy")
   np.testing.assert_allclose(latent.std(), 1, atol=0.05)
   adapters, _ = checkpoint.load(tmp_path / "tuned" / "finetune" / "checkpoint")
   assert any(np.any(leaf) for path, leaf in paths.flatten(adapters).items()
