@@ -4,6 +4,7 @@
   spiece.model              T5 of CogVideoX: a sentencepiece unigram model
   vocab.json + merges.txt   CLIP's text tower, or a GPT-2 like tokenizer with
                             its added tokens in tokenizer_config.json (Eagle 2)
+  *.model                   PaliGemma: any other model of sentencepiece
 """
 
 import json
@@ -12,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+import sentencepiece
 import tokenizers
 from tokenizers import (
     decoders,
@@ -31,13 +33,19 @@ _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 _BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-def load(path: str) -> tokenizers.Tokenizer:
+def load(path: str) -> Any:
   """Reads tokenizer.json, or else the other files beside its place.
+
+  Returns:
+    A `tokenizers.Tokenizer`; of a path that ends in .model, a
+    `sentencepiece.SentencePieceProcessor`.
 
   Raises:
     CheckpointError: none of the files is there, or one is damaged.
   """
   file = pathlib.Path(path)
+  if file.suffix == ".model":
+    return _pieces(file)
   spiece, vocabulary, merges = (
       file.with_name(name)
       for name in ("spiece.model", "vocab.json", "merges.txt"))
@@ -46,6 +54,17 @@ def load(path: str) -> tokenizers.Tokenizer:
   if not file.exists() and vocabulary.exists() and merges.exists():
     return _pairs(vocabulary, merges)
   return tokenizer_lib.load(path)
+
+
+def _pieces(path: pathlib.Path) -> sentencepiece.SentencePieceProcessor:
+  if not path.is_file():
+    raise errors.CheckpointError(f"No tokenizer file at {path}.")
+  try:
+    return sentencepiece.SentencePieceProcessor(
+        model_proto=path.read_bytes())
+  except Exception as error:  # the library raises many kinds
+    raise errors.CheckpointError(
+        f"{path} is not a sentencepiece file ({error}).") from error
 
 
 def _t5(path: pathlib.Path) -> tokenizers.Tokenizer:
