@@ -32,11 +32,15 @@ WORLD_MODELS = {
         sampler=dict(steps=5, guidance=6.0)),
 }
 
-# The policies: `--config.policy=NAME`. `pace` multiplies a config's steps.
+# The policies: `--config.policy=NAME`. `pace` multiplies a config's steps;
+# `embodiment_ids` names inputs that are an embodiment of their own.
 POLICIES = {
     "diffusion_policy_nano": dict(
         name="diffusion_policy", preset="nano", pace=1.0, batch_size=32,
         learning_rate=1e-3, b1=0.95),
+    "groot_n1_nano": dict(
+        name="groot_n1", preset="nano", pace=1.0, batch_size=32,
+        learning_rate=1e-3, b1=0.9, embodiment_ids=dict(neural=6)),
 }
 
 
@@ -108,6 +112,13 @@ def policy(name, steps):
       train=train(
           round(chosen["pace"] * steps), chosen["batch_size"],
           optim(chosen["learning_rate"], 50, b1=chosen["b1"]), ema=True))
+
+
+def embodiment_ids(name, inputs):
+  """The section `embodiment_ids` of a policy, if it has one for the inputs."""
+  known = _chosen("policy", name, POLICIES).get("embodiment_ids", {})
+  found = {key: known[key] for key in inputs if key in known}
+  return dict(embodiment_ids=found) if found else {}
 
 
 def _chosen(what, name, known):

@@ -6,7 +6,7 @@ Longer:  --config=configs/quickstart.py:long (more dreams, steps and trials)
 Others:  --config.world_model=cogvideox_nano (or wan2_2_nano, cosmos_nano,
            hunyuan_nano), with --config.weights=FOLDER as nano_pretrain.py
            exports it; only wan_nano's weights ship
-         --config.policy=diffusion_policy_nano
+         --config.policy=groot_n1_nano (the default is diffusion_policy_nano)
 Hardware: 2 CPU cores, 8 GB. Hours and numbers: README.md, "What you will see".
 
 A Franka Panda is demonstrated picking and placing. A world model that was
@@ -113,7 +113,9 @@ def get_config(arg=None):
         episodes=1200, **sim)
     sources["oracle"] = dict(real="experts")
   for name, inputs in sources.items():
-    config[f"policy_{name}"] = common.section(inputs=inputs, **policy)
+    config[f"policy_{name}"] = common.section(
+        inputs=inputs, **policy,
+        **common.embodiment_ids(options.policy, inputs))
   config.evaluation = common.section(
       stage="evaluate", inputs={name: f"policy_{name}" for name in sources},
       sim="tabletop", robot="panda", scene="wood", spread=SPREAD,

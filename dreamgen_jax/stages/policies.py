@@ -2,12 +2,13 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
 from dreamgen_jax import agent as agent_lib
-from dreamgen_jax import checkpoint, interfaces, registry
+from dreamgen_jax import checkpoint, errors, interfaces, registry
 from dreamgen_jax.data import normalize
 from dreamgen_jax.stages import language, models
 
@@ -23,7 +24,8 @@ def load(folder: pathlib.Path) -> agent_lib.Agent:
   words = language.load(facts["text"])
   return agent_lib.Agent(
       model=build(facts["model"], robot, facts["cameras"], words),
-      params=params, language=words, embodiment=robot.id,
+      params=params, language=words,
+      embodiment=facts.get("embodiment_id", robot.id),
       action=normalize.Normalizer.from_json(facts["action"]),
       state=facts["state"] and normalize.Normalizer.from_json(facts["state"]))
 
@@ -50,3 +52,57 @@ def start(spec: Any, model: interfaces.Policy,
     return model.init(rng)
   return registry.find("policies", spec["name"]).load(
       spec["source"], model.config)
+
+
+def embodiments(model: interfaces.Policy, robot: Any, inputs: Sequence[str],
+                chosen: Mapping[str, int]) -> dict[str, int]:
+  """Input -> id that tells its robot to the policy, see `interfaces.Policy`.
+
+  Args:
+    model: the policy.
+    robot: of all inputs; its own id is theirs unless chosen.
+    inputs: names.
+    chosen: input -> id. Neural trajectories may be an embodiment of their own.
+
+  Raises:
+    ConfigError: an unknown input, or an id that the policy has no weights of.
+  """
+  unknown = sorted(set(chosen) - set(inputs))
+  if unknown:
+    raise errors.ConfigError(
+        f"embodiment_ids names {unknown[0]!r}, which is no input; have: "
+        f"{', '.join(inputs)}." + registry.nearest(unknown[0], list(inputs)))
+  if chosen and not hasattr(model.config, "embodiments"):
+    raise errors.ConfigError(
+        "This policy has no weights per embodiment; leave embodiment_ids out.")
+  found = {name: chosen.get(name, robot.id) for name in inputs}
+  for name, row in found.items():
+    check_embodiment(model, row, name)
+  return found
+
+
+def check_embodiment(model: interfaces.Policy, row: int, whose: str) -> None:
+  """Raises ConfigError: the policy has no weights of this embodiment."""
+  count = getattr(model.config, "embodiments", None)
+  if count is not None and not 0 <= row < count:
+    raise errors.ConfigError(
+        f"{whose} has the embodiment id {row}, but the policy has weights of "
+        f"{count} embodiments, 0 to {count - 1}; let embodiment_ids choose "
+        "one of them for this input.")
+
+
+def acting(robot: Any, chosen: Mapping[str, int]) -> int:
+  """The id to act with: the robot's own if it was trained, else the only one.
+
+  Raises:
+    ConfigError: there are several others.
+  """
+  others = sorted(set(chosen.values()))
+  if robot.id in others:
+    return robot.id
+  if len(others) > 1:
+    raise errors.ConfigError(
+        f"No input has the id of {robot.name}, {robot.id}, and several others "
+        f"were chosen, {', '.join(map(str, others))}: whose weights are to "
+        "act? Give one input the robot's own, or all the same.")
+  return others[0]

@@ -2,9 +2,10 @@
 
 Every input is a dataset of trajectories and gets an equal share of each batch
 (DreamGen mixes real and neural 1:1). Where a state is unknown the policy sees
-zeros and, where the policy has one, a flag. Starts afresh, or from released
-weights (config.model.source). Writes `checkpoint` with units and language
-settings.
+zeros and, where the policy has one, a flag. `config.embodiment_ids` may say of
+an input which of the policy's embodiments it is, such as one of its own for
+neural trajectories. Starts afresh, or from released weights
+(config.model.source). Writes `checkpoint` with units and language settings.
 """
 
 import pathlib
@@ -40,18 +41,22 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   words = language.load(config.text)
   model = policies.build(config.model, robot, config.cameras, words)
   c = model.config
+  ids = dict(config.get("embodiment_ids") or {})
+  acting = policies.acting(
+      robot, policies.embodiments(model, robot, list(datasets), ids))
   sources = [
       (windows.Observations(
           windows.Memory(dataset, config.cameras, c.image_size),
           cameras=config.cameras, horizon=c.horizon, history=c.n_obs_steps,
           first_action=1 - c.n_obs_steps, state_normalizer=state,
-          action_normalizer=action), 1.0)
-      for dataset in datasets.values()]
+          action_normalizer=action, embodiment_id=ids.get(name)), 1.0)
+      for name, dataset in datasets.items()]
   wanted = set(model.example(1))
 
   def prepare(sample):
     read = model.read(words, [sample["instruction"]], sample["state"][None])
     sample = sample | {name: leaf[0] for name, leaf in read.items()}
+    policies.check_embodiment(model, int(sample["embodiment"]), sample["id"])
     return {name: sample[name] for name in wanted}
 
   batches = loader.loader(
@@ -65,6 +70,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   checkpoint.save(folder / "checkpoint", result.params, {
       "model": config.model.to_dict(), "text": config.text.to_dict(),
       "cameras": list(config.cameras), "embodiment": robot.name,
+      "embodiment_id": acting,
       "action": action.to_json(), "state": state and state.to_json()})
   return {"seconds": result.seconds, "loss": result.history[-1]["loss"],
           "windows": {name: len(source) for name, (source, _) in
