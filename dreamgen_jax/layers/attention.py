@@ -1,7 +1,11 @@
 """Attention: the one function that every network calls."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+
+from dreamgen_jax.layers import blockwise
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array,
@@ -21,6 +25,14 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array,
     [b, l, n, k] in v's dtype.
   """
   scale = q.shape[-1] ** -0.5 if scale is None else scale
+  if mask is None and bias is None and q.shape[1] > blockwise.BLOCK:
+    return jax.lax.platform_dependent(
+        q, k, v, cpu=functools.partial(blockwise.attend, scale=scale),
+        default=functools.partial(_plain, scale=scale))
+  return _plain(q, k, v, mask, bias, scale)
+
+
+def _plain(q, k, v, mask=None, bias=None, scale=1.0):
   logits = jnp.einsum("blnk,bmnk->bnlm", q, k,
                       preferred_element_type=jnp.float32)
   logits = logits if scale == 1 else logits * scale  # b n l m
