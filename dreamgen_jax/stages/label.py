@@ -1,7 +1,8 @@
 """Stage 3b: labels videos with pseudo-actions: neural trajectories.
 
 Reads videos (RLDS) and a labeler; writes the same episodes with action and
-spread. State is left unknown: whoever reads them sees zeros and a flag.
+spread. State is left unknown: whoever reads them sees zeros and a flag. The
+cameras are those that the labeler learnt from, or `config.cameras`.
 """
 
 import dataclasses
@@ -9,8 +10,8 @@ import pathlib
 from typing import Any
 
 from dreamgen_jax import annotator, checkpoint, metrics
-from dreamgen_jax.data import dataset, images, rlds
-from dreamgen_jax.stages import artefact, models
+from dreamgen_jax.data import dataset, images, labels, rlds
+from dreamgen_jax.stages import artefact, labelers
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
@@ -19,9 +20,10 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   params, facts = checkpoint.load(inputs["labeler"] / "checkpoint")
   digest = artefact.digest(inputs["labeler"] / "checkpoint")[:16]
   robot = dataset.embodiment_from_dict(facts["embodiment"])
-  model = models.build(
-      "labelers", facts["model"], action_dim=robot.action_dim,
-      horizon=facts["time_base"]["horizon"], views=len(facts["cameras"]))
+  facts["cameras"] = list(config.get("cameras") or facts["cameras"])
+  model = labelers.build(
+      facts["model"], robot, labels.TimeBase.from_dict(facts["time_base"]),
+      facts["cameras"])
   labeler = annotator.load(
       facts, model, params, samples=config.samples, weights=config.weights,
       batch_size=config.batch_size, digest=digest)

@@ -20,13 +20,17 @@ def load(folder: pathlib.Path) -> agent_lib.Agent:
     CheckpointError: the checkpoint is missing or damaged.
   """
   params, facts = checkpoint.load(folder / "checkpoint")
-  robot = registry.find("embodiments", facts["embodiment"]).EMBODIMENT
+  action = normalize.Normalizer.from_json(facts["action"])
+  # Latent actions are as wide as the labeler makes them.
+  robot = dataclasses.replace(
+      registry.find("embodiments", facts["embodiment"]).EMBODIMENT,
+      action=action.keys)
   words = language.load(facts["text"])
   return agent_lib.Agent(
       model=build(facts["model"], robot, facts["cameras"], words),
       params=params, language=words,
       embodiment=facts.get("embodiment_id", robot.id),
-      action=normalize.Normalizer.from_json(facts["action"]),
+      action=action,
       state=facts["state"] and normalize.Normalizer.from_json(facts["state"]))
 
 

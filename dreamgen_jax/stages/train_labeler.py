@@ -17,7 +17,7 @@ import numpy as np
 
 from dreamgen_jax import annotator, checkpoint, errors
 from dreamgen_jax.data import labels, loader, normalize, rlds, windows
-from dreamgen_jax.stages import models, train
+from dreamgen_jax.stages import labelers, models, train
 
 _FIELDS = ("images", "action", "mask", "embodiment")
 
@@ -30,9 +30,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   time_base = labels.TimeBase(
       control_hz=dataset.clock.control_hz, video_hz=dataset.clock.video_hz,
       **config.time_base)
-  model = models.build(
-      "labelers", config.model, action_dim=robot.action_dim,
-      horizon=time_base.horizon, views=len(config.cameras))
+  model = labelers.build(config.model, robot, time_base, config.cameras)
   size = (model.config.camera_size,) * 2
   if robot.id >= model.config.embodiments:
     raise errors.ConfigError(

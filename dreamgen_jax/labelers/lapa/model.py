@@ -129,7 +129,7 @@ class Model:
       (scalar, (predicted second frames f32[b,h,w,3], indices i32[b,l])).
     """
     latent, first = self.encode(params, frames)
-    index = codebook.nearest(params["codebook"], latent)
+    index = self.nearest(params, latent)
     codes = codebook.substitute(latent, params["codebook"][index], noise)
     found = self.decode(params, codes, first)
     return jnp.mean((found - frames[:, 1]) ** 2), (found, index)
@@ -187,23 +187,10 @@ class Model:
     return net.Decoder(self.config).apply(
         {"params": params["decoder"]}, codes, first, self._bias(params))
 
-  def predict(self, params: interfaces.Params, frames: types.Array,
-              index: types.Array | None = None
-              ) -> tuple[types.Array, types.Array]:
-    """The second frame by the first and by codes of the codebook.
-
-    Args:
-      params: of `init`.
-      frames: f32[b,2,h,w,3] in [0, 1].
-      index: i32[b,l]; None takes the codes nearest to the pair's latent.
-
-    Returns:
-      (f32[b,h,w,3], the indices).
-    """
-    latent, first = self.encode(params, frames)
-    if index is None:
-      index = codebook.nearest(params["codebook"], latent)
-    return self.decode(params, params["codebook"][index], first), index
+  def nearest(self, params: interfaces.Params,
+              latent: types.Array) -> types.Array:
+    """Indices i32[b,l] of the codes nearest to a latent f32[b,l,e]."""
+    return codebook.nearest(params["codebook"], latent)
 
   def usage(self, index: types.Array) -> dict[str, types.Array]:
     """How the codebook is used by indices i32[b,l]: `codebook.usage`."""
