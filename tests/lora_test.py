@@ -76,7 +76,8 @@ def test_both_ways_agree_with_gradients(case, remat):
 
   left = jax.jit(jax.value_and_grad(intercepted))(adapters)
   right = jax.jit(jax.value_and_grad(merged))(adapters)
-  chex.assert_trees_all_close(left, right, atol=1e-5)
+  # Gradients reach 25 here, sums of larger ones.
+  chex.assert_trees_all_close(left, right, atol=5e-5)
   assert abs(float(left[0] - _loss(params, x))) > 0.1
 
 

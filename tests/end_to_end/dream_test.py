@@ -80,7 +80,8 @@ def test_a_chain_through_the_stage(tmp_path, tuned):
   again = jax.jit(lambda frame: loaded.model.generate(
       loaded.params, jax.numpy.stack([key, key]), frame, text, empty, steps=2,
       guidance=2.0))(seam.repeat(2, axis=0))
-  np.testing.assert_array_equal(again[0, 1:], video[0, 5:])
+  # Another program may round another way.
+  assert np.abs(again[0, 1:].astype(int) - video[0, 5:]).max() <= 1
   assert np.abs(video[0, 5:].astype(int) - video[0, 1:5]).max() > 1
 
   # It is told that frame as training tells the first frame of a clip.

@@ -15,11 +15,13 @@ from dreamgen_jax import errors, paths, weights
 from dreamgen_jax.policies import diffusion_policy
 from dreamgen_jax.policies.diffusion_policy import vision
 from dreamgen_jax.policies.diffusion_policy import weights as names
+from dreamgen_jax.stages import models
 
 SMALL = dataclasses.replace(
     diffusion_policy.PRESETS["nano"],
     action_dim=2, state_dim=3, image_size=(16, 16), n_obs_steps=2, horizon=8,
-    text_dim=4, text_features=8, state_dropout=0.0, pad=0, jitter=0.0,
+    text_dim=4, text_features=8, state_dropout=0.0, late=1, pad=0,
+    jitter=0.0,
     vision=vision.Config(
         widths=(16,), blocks=(1,), strides=(2,), stem_kernel=3, stem_stride=1,
         stem_pool=False, keypoints=8, features=16, film=True),
@@ -242,10 +244,17 @@ def test_overfits_one_batch_and_language_selects(small, act):
     ({"prediction": "velocity"}, "have: epsilon, sample"),
     ({"text_dim": 0}, "needs language"),
     ({"state_flag": False, "state_dropout": 0.1}, "needs state_flag"),
-    ({"vision": {"widths": (20,), "blocks": (1,), "strides": (1,)}},
-     "multiples of 16"),
-    ({"vision": {"widths": (16, 32)}}, "one entry per stage"),
 ])
 def test_mistakes_in_a_config(kw, message):
   with pytest.raises(errors.ConfigError, match=message):
     dataclasses.replace(SMALL, **kw)
+
+
+@pytest.mark.parametrize("kw, message", [
+    ({"widths": (20,), "blocks": (1,), "strides": (1,)}, "multiples of 16"),
+    ({"widths": (16,)}, "one entry per stage"),
+])
+def test_mistakes_in_a_part_of_a_config(kw, message):
+  spec = {"name": "diffusion_policy", "preset": "nano", "kw": {"vision": kw}}
+  with pytest.raises(errors.ConfigError, match=message):
+    models.build("policies", spec)
