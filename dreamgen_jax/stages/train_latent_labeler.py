@@ -106,7 +106,7 @@ def _pairs(videos: rlds.Dataset, camera: str, side: int, gap: float,
         f"{videos.path} has no camera {camera!r}, only "
         f"{', '.join(videos.cameras)}.")
   size = (side, side)
-  held = windows.Memory(videos, (camera,), size) if in_memory else videos
+  held: Any = windows.Memory(videos, (camera,), size) if in_memory else videos
   return windows.Pairs(held, cameras=(camera,), gap=gap, horizon=0,
                        padded=False, size=size)
 
