@@ -157,4 +157,5 @@ class ImageEncoder(nn.Module):
       maps = nn.Conv(c.flat, (1, 1), dtype=self.dtype, name="flat")(x)
       points = jnp.concatenate(
           [points, einops.rearrange(maps, "b h w c -> b (h w c)")], axis=-1)
-    return jax.nn.relu(nn.Dense(c.features, name="project")(points))  # b features
+    points = nn.Dense(c.features, name="project")(points)  # b features
+    return jax.nn.relu(points)
