@@ -38,6 +38,9 @@ POLICIES = {
     "diffusion_policy_nano": dict(
         name="diffusion_policy", preset="nano", pace=1.0, batch_size=32,
         learning_rate=1e-3, b1=0.95),
+    "pi0_nano": dict(
+        name="pi0", preset="nano", pace=1.0, batch_size=32,
+        learning_rate=1e-3, b1=0.9),
     "groot_n1_nano": dict(
         name="groot_n1", preset="nano", pace=1.0, batch_size=32,
         learning_rate=1e-3, b1=0.9, embodiment_ids=dict(neural=6)),

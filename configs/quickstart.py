@@ -6,7 +6,8 @@ Longer:  --config=configs/quickstart.py:long (more dreams, steps and trials)
 Others:  --config.world_model=cogvideox_nano (or wan2_2_nano, cosmos_nano,
            hunyuan_nano), with --config.weights=FOLDER as nano_pretrain.py
            exports it; only wan_nano's weights ship
-         --config.policy=groot_n1_nano (the default is diffusion_policy_nano)
+         --config.policy=groot_n1_nano (or pi0_nano; the default is
+           diffusion_policy_nano)
 Hardware: 2 CPU cores, 8 GB. Hours and numbers: README.md, "What you will see".
 
 A Franka Panda is demonstrated picking and placing. A world model that was

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from dreamgen_jax import agent as agent_lib
-from dreamgen_jax import checkpoint, errors, interfaces, registry
+from dreamgen_jax import checkpoint, errors, interfaces, registry, types
 from dreamgen_jax.data import normalize
 from dreamgen_jax.stages import language, models
 
@@ -43,6 +43,17 @@ def build(spec: Any, robot: Any, cameras: Any,
   if "text_dim" in (field.name for field in fields):
     decided["text_dim"] = words.text_dim
   return models.build("policies", spec, **decided)
+
+
+def keys(own: tuple[types.Key, ...], config: Any) -> tuple[types.Key, ...]:
+  """A robot's keys, with positions scaled as the policy's config says."""
+  way = getattr(config, "normalize", None)
+  if way is None:
+    return own
+  return tuple(
+      dataclasses.replace(key, normalize=way)
+      if key.kind == "position" and key.normalize != "identity" else key
+      for key in own)
 
 
 def start(spec: Any, model: interfaces.Policy,

@@ -5,7 +5,8 @@ Every input is a dataset of trajectories and gets an equal share of each batch
 zeros and, where the policy has one, a flag. `config.embodiment_ids` may say of
 an input which of the policy's embodiments it is, such as one of its own for
 neural trajectories. Starts afresh, or from released weights
-(config.model.source). Writes `checkpoint` with units and language settings.
+(config.model.source); `config.lora` trains adapters, see `adapted`. Writes
+`checkpoint` with units and language settings.
 """
 
 import pathlib
@@ -16,7 +17,7 @@ import numpy as np
 
 from dreamgen_jax import checkpoint, errors
 from dreamgen_jax.data import loader, normalize, rlds, windows
-from dreamgen_jax.stages import language, models, policies, train
+from dreamgen_jax.stages import adapted, language, models, policies, train
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
@@ -35,12 +36,13 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   statistics = {
       kind: _widest([each[kind] for each in computed if kind in each])
       for kind in ("action", "state")}
-  action = normalize.Normalizer.create(robot.action, statistics["action"])
-  state = statistics["state"] and normalize.Normalizer.create(
-      robot.state, statistics["state"])
   words = language.load(config.text)
   model = policies.build(config.model, robot, config.cameras, words)
   c = model.config
+  action = normalize.Normalizer.create(
+      policies.keys(robot.action, c), statistics["action"])
+  state = statistics["state"] and normalize.Normalizer.create(
+      policies.keys(robot.state, c), statistics["state"])
   ids = dict(config.get("embodiment_ids") or {})
   acting = policies.acting(
       robot, policies.embodiments(model, robot, list(datasets), ids))
@@ -61,13 +63,20 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
 
   batches = loader.loader(
       sources, config.train.batch_size, config.train.seed, then=prepare)
+  rng, objective = jax.random.key(config.train.seed), model
+  params = policies.start(config.model, model, rng)
+  if config.get("lora"):
+    objective = adapted.adapt(model, config.lora)
+    params = objective.start(
+        params, rng, config.train.trainable, config.get("frozen_dtype"))
   result = train.fit(
-      model, policies.start(
-          config.model, model, jax.random.key(config.train.seed)), batches,
-      config.train, folder, name=folder.name,
-      rules=models.rules("policies", config.model))
+      objective, params, batches, config.train, folder, name=folder.name,
+      rules=[*models.rules("policies", config.model), (r"lora_[ab]$", ())])
   batches.close()
-  checkpoint.save(folder / "checkpoint", result.params, {
+  trained = result.params
+  if config.get("lora"):
+    trained = objective.merged(trained)
+  checkpoint.save(folder / "checkpoint", trained, {
       "model": config.model.to_dict(), "text": config.text.to_dict(),
       "cameras": list(config.cameras), "embodiment": robot.name,
       "embodiment_id": acting,

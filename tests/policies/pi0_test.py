@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import re
 
 import chex
 import jax
@@ -161,8 +160,8 @@ def test_loss_counts_what_is_known():
   assert weighted(1, 1, 1, 1) == 0
 
 
-@pytest.mark.parametrize("preset", list(pi0.PRESETS))
-def test_every_preset_traces(preset):
+@pytest.mark.parametrize("preset", ["pi0", "pi05"])
+def test_released_sizes_trace(preset):
   model = pi0.Model(dataclasses.replace(
       pi0.PRESETS[preset], action_dim=7, state_dim=5))
   params = jax.eval_shape(model.init, jax.random.key(0))
@@ -171,11 +170,12 @@ def test_every_preset_traces(preset):
   chex.assert_shape(loss, ())
   chunk = jax.eval_shape(model.act, params, jax.random.key(0), batch)
   chex.assert_shape(chunk, (2, c.horizon, 7))
-  flat = paths.flatten(params)
-  for path in flat:
-    assert any(re.search(rule, path) for rule, _ in pi0.RULES)
-  if preset == "nano":
-    assert sum(leaf.size for leaf in flat.values()) < 2e6
+
+
+def test_the_nano_is_small():
+  params = jax.eval_shape(
+      pi0.Model(pi0.PRESETS["nano"]).init, jax.random.key(0))
+  assert 1e6 < sum(leaf.size for leaf in jax.tree.leaves(params)) < 2e6
 
 
 def test_adapters_of_both_experts():
