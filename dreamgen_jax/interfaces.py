@@ -105,7 +105,8 @@ class Policy(Trainable, Protocol):
   Of these a network takes those that `example` lists.
 
   Its config has horizon `u`, n_obs_steps `o`, image_size (h, w) of the images
-  in a batch, and, if the stage is to set it, text_dim `e`.
+  in a batch, and, if the stage is to set it, text_dim `e`; with weights per
+  embodiment, `embodiments`, the number of them.
   """
 
   def read(self, language: Any, instructions: Sequence[str],
