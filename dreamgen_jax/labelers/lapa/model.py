@@ -210,7 +210,7 @@ class Model:
       return params, memory
     used = jnp.stack([scalars[f"use/code_{i}"] > 0 for i in range(c.codes)])
     batches = memory["batches"] + used
-    due = False
+    due = jnp.asarray(False)
     for period, end in reversed(c.looks):
       due = jnp.where(step < end, step % period == 0, due)
     due = due & (step > 0)

@@ -101,8 +101,9 @@ class PositionBias(nn.Module):
     c, side = self.config, self.config.grid
     step = np.arange(1 - side, side)
     step = np.sign(step) * np.log1p(np.abs(step))
-    x = np.stack(np.meshgrid(step, step, indexing="ij"), -1)
-    x = jnp.asarray(x, jnp.float32)  # distances are few, pairs are many
+    # Distances are few, pairs are many.
+    grid = np.stack(np.meshgrid(step, step, indexing="ij"), -1)
+    x = jnp.asarray(grid, jnp.float32)  # 2*side-1 2*side-1 2
     x = nn.leaky_relu(nn.Dense(c.width, name="in")(x), _LEAK)
     x = nn.leaky_relu(nn.Dense(c.width, name="hidden")(x), _LEAK)
     x = nn.Dense(c.heads, name="out")(x)  # 2*side-1 2*side-1 n
