@@ -96,21 +96,28 @@ def parse(given: flags.FlagValues, argv: Sequence[str]) -> None:
     )
 
 
-def read(about: str, known: Mapping[str, str],
+_DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float}
+
+
+def read(about: str, known: Mapping[str, Any],
          argv: Sequence[str]) -> flags.FlagValues | None:
   """A program's options, with --debug and --help; None once help is printed.
 
   Args:
     about: the program's docstring.
-    known: option -> what it is; all are texts.
+    known: option -> what it is; or (default, what it is), read as the type of
+      its default.
     argv: the command line.
 
   Raises:
     ConfigError: see `parse`.
   """
   given = flags.FlagValues()
-  for name, text in known.items():
-    flags.DEFINE_string(name, None, text, flag_values=given)
+  for name, said in known.items():
+    default, text = (None, said) if isinstance(said, str) else said
+    _DEFINE.get(type(default), flags.DEFINE_string)(
+        name, default, text if isinstance(said, str) else f"{text} ({default})",
+        flag_values=given)
   flags.DEFINE_boolean(
       "debug", False, "show tracebacks of mistakes too", flag_values=given)
   flags.DEFINE_boolean(
@@ -119,8 +126,9 @@ def read(about: str, known: Mapping[str, str],
   if not given.help:
     return given
   print(about.strip(), "", sep="\n")
+  width = max(9, *(len(name) + 1 for name in known))
   for name in (*known, "debug"):
-    print(f"  --{name:9}{given[name].help}")
+    print(f"  --{name:{width}}{given[name].help}")
   return None
 
 

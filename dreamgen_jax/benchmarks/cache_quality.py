@@ -33,9 +33,9 @@ OPTIONS = {
     "preset": ("nano", "of the world model"),
     "source": ("nano", "its weights: a folder, or the name of shipped ones"),
     "camera": ("front", "of the dataset"),
-    "clips": ("8", "how many"),
-    "steps": ("20", "of the sampler"),
-    "guidance": ("1", "of the sampler"),
+    "clips": (8, "how many"),
+    "steps": (20, "of the sampler"),
+    "guidance": (1.0, "of the sampler"),
     "thresholds": ("0.05,0.1,0.2", "see `reuse.Config`"),
     "longest": ("1,2,4", "see `reuse.Config`"),
 }
@@ -49,22 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> None:
-  given = options.read(
-      __doc__, {name: f"{text} ({default})"
-                for name, (default, text) in OPTIONS.items()}, argv)
+  given = options.read(__doc__, OPTIONS, argv)
   if given is None:
     return
-  asked = {name: getattr(given, name) or default
-           for name, (default, _) in OPTIONS.items()}
-  spec = {"name": asked["family"], "preset": asked["preset"]}
+  spec = {"name": given.family, "preset": given.preset}
   config = models.build("world_models", spec).config
-  module = registry.find("world_models", asked["family"])
-  model, params, tokenizer = module.load(asked["source"], config)
+  module = registry.find("world_models", given.family)
+  model, params, tokenizer = module.load(given.source, config)
   frames, prompts = first_frames(
-      pathlib.Path(str(asked["data"])), model, asked["camera"],
-      int(asked["clips"]))
-  settings = {
-      "steps": int(asked["steps"]), "guidance": float(asked["guidance"])}
+      pathlib.Path(str(given.data)), model, given.camera, given.clips)
+  settings = {"steps": given.steps, "guidance": given.guidance}
   text, empty = (dreamer.encode_prompts(model, params, tokenizer, each, frames)
                  for each in (prompts, [model.config.negative] * len(prompts)))
   clips = (params, frames, text, empty)
@@ -76,8 +70,8 @@ def _run(argv: list[str]) -> None:
         f"{'fewer steps':>11}", flush=True)
   seen = set()
   for longest, threshold in itertools.product(
-      map(int, asked["longest"].split(",")),
-      map(float, asked["thresholds"].split(","))):
+      map(int, given.longest.split(",")),
+      map(float, given.thresholds.split(","))):
     skipping = reuse.Config(ratios, threshold, longest)
     plan = tuple(reuse.plan(skipping, calls))
     skipped = sum(factor > 0 for factor in plan)

@@ -22,7 +22,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 from jax.experimental import topologies
 
 from dreamgen_jax import errors, options, registry, sharding
@@ -69,22 +68,12 @@ class Row:
 def main(argv: Sequence[str] | None = None) -> int:
   """The program; returns the exit code, 2 after a user's mistake."""
   argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv))
+  return options.guard(lambda: _run(argv), "--debug" in argv)
 
 
 def _run(argv: list[str]) -> None:
-  given = flags.FlagValues()
-  for name, (default, text) in OPTIONS.items():
-    define = (flags.DEFINE_integer if isinstance(default, int)
-              else flags.DEFINE_string)
-    define(name, default, text, flag_values=given)
-  flags.DEFINE_boolean(
-      "help", False, "show this text", short_name="h", flag_values=given)
-  options.parse(given, argv)
-  if given.help:
-    print(__doc__.strip(), "", sep="\n")
-    for name, (default, text) in OPTIONS.items():
-      print(f"  --{name:9} {text} ({default})")
+  given = options.read(__doc__, OPTIONS, argv)
+  if given is None:
     return
   presets = given.presets.split(",")
   for name in presets:

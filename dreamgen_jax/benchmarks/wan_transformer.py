@@ -16,8 +16,6 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
-
 from dreamgen_jax import options
 from dreamgen_jax.benchmarks import turns
 
@@ -36,16 +34,13 @@ _RATE = 1e-4
 def main(argv: Sequence[str] | None = None) -> int:
   """The program; returns the exit code, 2 after a user's mistake."""
   argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv))
+  return options.guard(lambda: _run(argv), "--debug" in argv)
 
 
 def _run(argv: list[str]) -> None:
-  given = flags.FlagValues()
-  for name, (default, text) in OPTIONS.items():
-    define = (flags.DEFINE_integer if isinstance(default, int)
-              else flags.DEFINE_string)
-    define(name, default, text, flag_values=given)
-  options.parse(given, argv)
+  given = options.read(__doc__, OPTIONS, argv)
+  if given is None:
+    return
   if given.side:
     _serve(pathlib.Path(given.side))
     return

@@ -21,6 +21,7 @@ from dreamgen_jax.encoders import tokenizer
 from dreamgen_jax.stages import models, pipeline, world_model
 from dreamgen_jax.world_models import wan
 from dreamgen_jax.world_models.wan import lora_files
+from tests import drawn
 
 CAPTIONS = ["push the red block", "pull the blue block"]
 MODEL = dict(name="wan", preset="nano", kw=dict(
@@ -42,9 +43,7 @@ def data(tmp_path_factory):
       clock=types.Clock(5.0, 5.0), origin=types.Origin("sim", seed=i))
       for i, caption in enumerate(CAPTIONS)], robot, cameras=["front"])
   model = models.build("world_models", MODEL)
-  params = jax.tree.map(
-      lambda leaf: (0.1 * rng.normal(size=leaf.shape)).astype(np.float32),
-      jax.eval_shape(model.init, jax.random.key(0)))
+  params = drawn.params(model, 0.1, rng)
   wan.save(folder / "base", model, params, tokenizer.train(
       CAPTIONS, model.config.text.vocabulary), dtype=None)
   settings = lora.Config(2, 2.0, r"blocks/self_attn/(q|v)$")

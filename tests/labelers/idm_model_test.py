@@ -10,6 +10,7 @@ import pytest
 
 from dreamgen_jax import errors, paths
 from dreamgen_jax.labelers import idm
+from tests import drawn
 
 TINY = dataclasses.replace(
     idm.PRESETS["nano"], vision_width=16, vision_heads=2, vision_depth=1,
@@ -25,11 +26,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def params(model):
-  """Random everywhere, zeros and ones included; nothing is compiled."""
-  rng = np.random.default_rng(1)
-  return jax.tree.map(
-      lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32),
-      jax.eval_shape(model.init, jax.random.key(0)))
+  return drawn.params(model)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from dreamgen_jax import annotator, errors, paths, registry, types
 from dreamgen_jax.data import labels, normalize
 from dreamgen_jax.labelers import lapa
 from dreamgen_jax.labelers.lapa import codebook, net
+from tests import drawn
 
 TINY = dataclasses.replace(
     lapa.PRESETS["nano"], camera_size=16, patch=2, width=16, heads=2,
@@ -25,11 +26,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def params(model):
-  """Random everywhere; nothing is compiled."""
-  rng = np.random.default_rng(1)
-  return jax.tree.map(
-      lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32),
-      jax.eval_shape(model.init, jax.random.key(0)))
+  return drawn.params(model, 0.3)
 
 
 def _images(count, seed=0):

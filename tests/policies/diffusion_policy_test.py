@@ -16,6 +16,7 @@ from dreamgen_jax.policies import diffusion_policy
 from dreamgen_jax.policies.diffusion_policy import vision
 from dreamgen_jax.policies.diffusion_policy import weights as names
 from dreamgen_jax.stages import models
+from tests import drawn
 
 SMALL = dataclasses.replace(
     diffusion_policy.PRESETS["nano"],
@@ -33,15 +34,7 @@ def size(tree):
 
 
 def make_batch(config, batch_size, seed=0):
-  rng = np.random.default_rng(seed)
-  batch = {}
-  for name, leaf in diffusion_policy.Model(config).example(batch_size).items():
-    if leaf.dtype == jnp.uint8:
-      batch[name] = rng.integers(0, 256, leaf.shape, np.uint8)
-    elif leaf.dtype == jnp.bool_:
-      batch[name] = np.ones(leaf.shape, bool)
-    else:
-      batch[name] = rng.uniform(-1, 1, leaf.shape).astype(np.float32)
+  batch = drawn.batch(diffusion_policy.Model(config), batch_size, seed)
   return batch | {"weight": np.ones(batch_size, np.float32)}
 
 

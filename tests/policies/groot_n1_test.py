@@ -15,6 +15,7 @@ from dreamgen_jax import agent, errors, paths, safetensors
 from dreamgen_jax.encoders import llama, siglip, tokenizer
 from dreamgen_jax.policies import groot_n1
 from dreamgen_jax.policies.groot_n1 import backbone, head, prompt
+from tests import drawn
 
 NANO = groot_n1.PRESETS["nano"]
 SMALL = dataclasses.replace(
@@ -35,15 +36,7 @@ def language(words=WORDS, size=60):
 
 
 def make_batch(model, size, seed=0):
-  rng = np.random.default_rng(seed)
-  batch = {}
-  for name, leaf in model.example(size).items():
-    if leaf.dtype == jnp.uint8:
-      batch[name] = rng.integers(0, 256, leaf.shape, np.uint8)
-    elif leaf.dtype == jnp.bool_:
-      batch[name] = np.ones(leaf.shape, bool)
-    else:
-      batch[name] = rng.normal(size=leaf.shape).astype(leaf.dtype)
+  batch = drawn.batch(model, size, seed)
   texts = ["pick the red block", "push it away", "pick it up"] * size
   return batch | model.read(language(), texts[:size], batch["state"]) | {
       "embodiment": np.arange(size, dtype=np.int32) % 3}
@@ -56,11 +49,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def params(model):
-  """Random everywhere, zeros and ones included; nothing is compiled."""
-  rng = np.random.default_rng(1)
-  return jax.tree.map(
-      lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32),
-      jax.eval_shape(model.init, jax.random.key(0)))
+  return drawn.params(model)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import io
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import sentencepiece
@@ -14,6 +13,7 @@ from dreamgen_jax import agent, errors, lora, optim, paths
 from dreamgen_jax.encoders import gemma, siglip, tokenizer, tokenizer_files
 from dreamgen_jax.policies import pi0
 from dreamgen_jax.policies.pi0 import nets, prompt
+from tests import drawn
 
 SMALL = dataclasses.replace(
     pi0.PRESETS["nano"], cameras=("front", "wrist"), action_dim=2, state_dim=3,
@@ -26,28 +26,14 @@ SMALL_05 = dataclasses.replace(pi0.model.pi05(SMALL), text_length=3)
 
 
 def make_batch(config, batch_size, seed=0):
-  rng = np.random.default_rng(seed)
-  batch = {}
-  for name, leaf in pi0.Model(config).example(batch_size).items():
-    if leaf.dtype == jnp.uint8:
-      batch[name] = rng.integers(0, 256, leaf.shape, np.uint8)
-    elif leaf.dtype == jnp.int32:
-      batch[name] = rng.integers(0, 20, leaf.shape, np.int32)
-    elif leaf.dtype == jnp.bool_:
-      batch[name] = np.ones(leaf.shape, bool)
-    else:
-      batch[name] = rng.uniform(-1, 1, leaf.shape).astype(np.float32)
+  batch = drawn.batch(pi0.Model(config), batch_size, seed, tokens=20)
   batch["image_mask/wrist"] = np.arange(batch_size) % 2 == 0
   return batch
 
 
 def draw(config):
   """Parameters that let everything through: adaptive norms start at zero."""
-  rng = np.random.default_rng(0)
-  shapes = jax.eval_shape(pi0.Model(config).init, jax.random.key(0))
-  return jax.tree.map(
-      lambda leaf: (0.3 * rng.normal(size=leaf.shape)).astype(np.float32),
-      shapes)
+  return drawn.params(pi0.Model(config), 0.3, seed=0)
 
 
 @pytest.fixture(scope="module", params=[SMALL, SMALL_05],

@@ -13,6 +13,7 @@ from dreamgen_jax.data import rlds
 from dreamgen_jax.embodiments import tabletop_panda
 from dreamgen_jax.encoders import tokenizer
 from dreamgen_jax.stages import policies, train_policy
+from tests import drawn
 
 ROBOT = tabletop_panda.EMBODIMENT
 ROW = 6  # of neural trajectories
@@ -66,9 +67,7 @@ def test_a_step_of_training_and_a_chunk(data, tmp_path, monkeypatch):
   rng, start = np.random.default_rng(0), {}
 
   def begin(unused_spec, model, unused_rng):  # nothing is compiled
-    start.update(jax.tree.map(
-        lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32),
-        jax.eval_shape(model.init, jax.random.key(0))))
+    start.update(drawn.params(model, seed=rng))
     return dict(start)
 
   monkeypatch.setattr(policies, "start", begin)

@@ -15,6 +15,7 @@ from dreamgen_jax.encoders import tokenizer
 from dreamgen_jax.world_models import hunyuan
 from dreamgen_jax.world_models.hunyuan import dit, presets, prompt
 from dreamgen_jax.world_models.hunyuan import weights as names
+from tests import drawn
 
 _NANO = hunyuan.PRESETS["nano"]
 _SMALL = dataclasses.replace(  # what differs costs only time
@@ -39,10 +40,7 @@ _jit = functools.partial(jax.jit, compiler_options={
 def _small():
   """A model and parameters, none of which is zero."""
   model = hunyuan.Model(_SMALL)
-  random = np.random.default_rng(0)
-  return model, jax.tree.map(
-      lambda leaf: random.normal(0, 0.1, leaf.shape).astype(np.float32),
-      jax.eval_shape(model.init, jax.random.key(0)))
+  return model, drawn.params(model, 0.1, seed=0)
 
 
 @functools.cache

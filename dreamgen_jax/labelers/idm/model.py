@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.encoders import siglip
 from dreamgen_jax.labelers.idm import net
-from dreamgen_jax.layers import action_head, camera
+from dreamgen_jax.layers import action_head, camera, chunks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,7 +267,7 @@ class Model:
     """Like `label`, f32[k,b,u,a] with k = samples; images are encoded once."""
     c, b = self.config, len(images)
     context = self.encode(params, camera.prepare(c.images, images))
-    keys = rng if rng.ndim else jax.random.split(rng, b)
+    keys = chunks.keys(rng, b)
 
     def draw(index):
       return jax.vmap(lambda key: jax.random.normal(

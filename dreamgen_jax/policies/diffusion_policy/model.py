@@ -25,7 +25,7 @@ import numpy as np
 
 from dreamgen_jax import errors, interfaces
 from dreamgen_jax.diffusion import process, sample
-from dreamgen_jax.layers import augment
+from dreamgen_jax.layers import augment, chunks
 from dreamgen_jax.policies.diffusion_policy import unet
 from dreamgen_jax.policies.diffusion_policy import vision as vision_lib
 
@@ -233,23 +233,9 @@ class Model:
 
   def example(self, batch_size: int) -> interfaces.Batch:
     """Shapes and dtypes of a training batch; `weight` may be added."""
-    c, b, o = self.config, batch_size, self.config.n_obs_steps
-    chunk = (b, c.horizon, c.action_dim)
-    leaves = {
-        f"image/{camera}": ((b, o, *c.image_size, 3), jnp.uint8)
-        for camera in c.cameras
-    } | {
-        "state": ((b, o, c.state_dim), jnp.float32),
-        "state_mask": ((b, o), jnp.bool_),
-        "action": (chunk, jnp.float32),
-        "mask": (chunk, jnp.bool_),
-    }
-    if c.text_dim:
-      leaves["text"] = ((b, c.text_dim), jnp.float32)
-    return {
-        name: jax.ShapeDtypeStruct(shape, dtype)
-        for name, (shape, dtype) in leaves.items()
-    }
+    c = self.config
+    words = {"text": ((c.text_dim,), jnp.float32)} if c.text_dim else {}
+    return chunks.example(c, batch_size, **words)
 
   def read(self, language: Any, instructions: Sequence[str],
            state: np.ndarray) -> interfaces.Batch:
@@ -295,11 +281,8 @@ class Model:
     output = self._unet.apply({"params": params["unet"]}, noisy, step,
                               condition)
     target = noise if c.prediction == "epsilon" else action
-    share = mask.astype(jnp.float32)
-    if "weight" in batch:
-      share = share * batch["weight"][:, None, None]
-    loss = (jnp.sum(share * jnp.square(output - target))
-            / jnp.maximum(jnp.sum(share), 1e-6))
+    loss = chunks.mean(
+        jnp.square(output - target), mask.astype(jnp.float32), batch)
     return loss, {"loss": loss}
 
   def act(self, params: interfaces.Params, rng: jax.Array,
@@ -317,7 +300,7 @@ class Model:
     """
     c = self.config
     b = len(observation["state"])
-    keys = rng if rng.ndim else jax.random.split(rng, b)
+    keys = chunks.keys(rng, b)
     images = {
         camera: _to_unit(augment.center_window(
             observation[f"image/{camera}"], c.window)) * 2 - 1

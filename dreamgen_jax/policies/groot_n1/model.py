@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamgen_jax import errors, interfaces, types
-from dreamgen_jax.layers import action_head, camera
+from dreamgen_jax.layers import action_head, camera, chunks
 from dreamgen_jax.policies.groot_n1 import backbone as backbone_lib
 from dreamgen_jax.policies.groot_n1 import head as head_lib
 from dreamgen_jax.policies.groot_n1 import prompt as prompt_lib
@@ -137,24 +137,10 @@ class Model:
 
   def example(self, batch_size: int) -> interfaces.Batch:
     """Shapes and dtypes of a training batch."""
-    c, b = self.config, batch_size
-    chunk = (b, c.horizon, c.action_dim)
-    leaves = {
-        f"image/{name}": ((b, 1, *c.image_size, 3), jnp.uint8)
-        for name in c.cameras
-    } | {
-        "state": ((b, 1, c.state_dim), jnp.float32),
-        "state_mask": ((b, 1), jnp.bool_),
-        "tokens": ((b, c.tokens), jnp.int32),
-        "token_mask": ((b, c.tokens), jnp.bool_),
-        "embodiment": ((b,), jnp.int32),
-        "action": (chunk, jnp.float32),
-        "mask": (chunk, jnp.bool_),
-    }
-    return {
-        name: jax.ShapeDtypeStruct(shape, dtype)
-        for name, (shape, dtype) in leaves.items()
-    }
+    prompt = (self.config.tokens,)
+    return chunks.example(
+        self.config, batch_size, tokens=(prompt, jnp.int32),
+        token_mask=(prompt, jnp.bool_), embodiment=((), jnp.int32))
 
   def read(self, language: Any, instructions: Sequence[str],
            state: np.ndarray) -> interfaces.Batch:
@@ -216,7 +202,7 @@ class Model:
     state = self._state(batch)
     mask = batch["mask"]
     action = jnp.where(mask, batch["action"], 0.0)  # unknown may be NaN
-    action, mask = (_widened(leaf, c.head.action_width)
+    action, mask = (chunks.widen(leaf, c.head.action_width)
                     for leaf in (action, mask))
     context = self.encode(params, pixels, batch)
     context, seen, state, row, action, mask = (
@@ -251,9 +237,8 @@ class Model:
     """
     c = self.config
     views = self._views(observation)
-    keys = rng if rng.ndim else jax.random.split(rng, len(views))
-    noise = jax.vmap(lambda key: jax.random.normal(
-        key, (c.horizon, c.head.action_width)))(keys)
+    noise = chunks.noise(
+        rng, len(views), (c.horizon, c.head.action_width))
     context = self.encode(
         params, camera.prepare(c.images, views), observation)
     chunk = self.denoise(params, noise, context, observation)
@@ -302,10 +287,4 @@ class Model:
         raise errors.DataError(
             f"The batch's {name} has {batch[name].shape[-1]} values; this "
             f"policy was built for {width}.")
-    state = jnp.where(batch["state_mask"][:, -1:], batch["state"][:, -1], 0.0)
-    return _widened(state, c.head.state_width)
-
-
-def _widened(x: types.Array, width: int) -> types.Array:
-  """[..., a] -> [..., width], zeros behind."""
-  return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, width - x.shape[-1])])
+    return chunks.state_now(batch, c.head.state_width)

@@ -33,7 +33,7 @@ from flax import linen as nn
 from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.diffusion import process, sample
 from dreamgen_jax.encoders import gemma, siglip
-from dreamgen_jax.layers import augment, pixels
+from dreamgen_jax.layers import augment, chunks, pixels
 from dreamgen_jax.policies.pi0 import nets, prompt
 
 _EXPERTS = ("language", "action")
@@ -162,21 +162,10 @@ class Model:
 
   def example(self, batch_size: int) -> interfaces.Batch:
     """Shapes and dtypes of a training batch; masks of images may be added."""
-    c, b = self.config, batch_size
-    chunk = (b, c.horizon, c.action_dim)
-    leaves = {
-        f"image/{camera}": ((b, 1, *c.image_size, 3), jnp.uint8)
-        for camera in c.cameras
-    } | {
-        "state": ((b, 1, c.state_dim), jnp.float32),
-        "state_mask": ((b, 1), jnp.bool_),
-        "tokens": ((b, c.text_length), jnp.int32),
-        "token_mask": ((b, c.text_length), jnp.bool_),
-        "action": (chunk, jnp.float32),
-        "mask": (chunk, jnp.bool_),
-    }
-    return {name: jax.ShapeDtypeStruct(shape, dtype)
-            for name, (shape, dtype) in leaves.items()}
+    words = (self.config.text_length,)
+    return chunks.example(
+        self.config, batch_size, tokens=(words, jnp.int32),
+        token_mask=(words, jnp.bool_))
 
   def read(self, language: Any, instructions: Sequence[str],
            state: np.ndarray) -> interfaces.Batch:
@@ -216,11 +205,9 @@ class Model:
         params, batch,
         jax.random.normal(noise_rng, (b, c.horizon, c.width)),
         nets.beta_times(time_rng, b), view_rng)
-    share = _widen(batch["mask"].astype(jnp.float32), c.width,
-                   float(c.padding_loss))
-    if "weight" in batch:
-      share = share * batch["weight"][:, None, None]
-    loss = jnp.sum(share * error) / jnp.maximum(jnp.sum(share), 1e-6)
+    share = chunks.widen(
+        batch["mask"].astype(jnp.float32), c.width, float(c.padding_loss))
+    loss = chunks.mean(error, share, batch)
     return loss, {"loss": loss}
 
   def error_at(self, params: interfaces.Params, batch: interfaces.Batch,
@@ -236,7 +223,7 @@ class Model:
     """
     c = self.config
     # What is not known may be NaN.
-    action = _widen(
+    action = chunks.widen(
         jnp.where(batch["mask"], batch["action"], 0.0), c.width)
     prefix, seen = self._prefix(params, batch, rng)
     suffix, condition = self._suffix(
@@ -264,10 +251,8 @@ class Model:
       Normalised actions f32[b,u,a].
     """
     c = self.config
-    keys = rng if rng.ndim else jax.random.split(
-        rng, len(observation["state"]))
-    noise = jax.vmap(
-        lambda key: jax.random.normal(key, (c.horizon, c.width)))(keys)
+    noise = chunks.noise(
+        rng, len(observation["state"]), (c.horizon, c.width))
     return self.denoise(params, observation, noise)[..., :c.action_dim]
 
   def denoise(self, params: interfaces.Params, observation: interfaces.Batch,
@@ -353,10 +338,9 @@ class Model:
   def _suffix(self, params, batch, noisy, tau):
     """(tokens [b,l,d], condition [b,d] or None) of the action expert."""
     c = self.config
-    known = batch["state_mask"][:, -1:]
-    state = _widen(jnp.where(known, batch["state"][:, -1], 0.0), c.width)
+    state = chunks.state_now(batch, c.width)
     if c.state_flag:
-      state = state.at[:, -1].set(known[:, 0])
+      state = state.at[:, -1].set(batch["state_mask"][:, -1])
     return self._run(params, "suffix", state, noisy, tau)
 
   def _velocity(self, params, hidden):
@@ -377,9 +361,3 @@ class Model:
         raise errors.DataError(
             f"{name} has the shape {batch[name].shape[1:]}, and the policy was "
             f"made for {leaf.shape[1:]}.")
-
-
-def _widen(x: types.Array, width: int, value: float = 0.0) -> types.Array:
-  """Pads the last axis to `width`."""
-  sides = [(0, 0)] * (x.ndim - 1) + [(0, width - x.shape[-1])]
-  return jnp.pad(x, sides, constant_values=value)

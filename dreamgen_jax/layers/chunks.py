@@ -1,0 +1,68 @@
+"""What all policies do alike with observations and chunks of actions."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dreamgen_jax import interfaces, types
+
+
+def example(config: Any, batch_size: int,
+            **more: tuple[tuple[int, ...], Any]) -> interfaces.Batch:
+  """jax.ShapeDtypeStruct of the leaves of a policy's training batch.
+
+  Args:
+    config: the policy's; has cameras, image_size, n_obs_steps, horizon,
+      action_dim and state_dim.
+    batch_size: b.
+    **more: leaves of the policy's own: name -> (shape without b, dtype).
+  """
+  b, o = batch_size, config.n_obs_steps
+  chunk = (config.horizon, config.action_dim)
+  leaves = {
+      f"image/{camera}": ((o, *config.image_size, 3), jnp.uint8)
+      for camera in config.cameras
+  } | {
+      "state": ((o, config.state_dim), jnp.float32),
+      "state_mask": ((o,), jnp.bool_),
+      "action": (chunk, jnp.float32),
+      "mask": (chunk, jnp.bool_),
+  } | more
+  return {name: jax.ShapeDtypeStruct((b, *shape), dtype)
+          for name, (shape, dtype) in leaves.items()}
+
+
+def state_now(batch: interfaces.Batch, width: int) -> types.Array:
+  """The last step's state f32[b,width], zero where it is unknown."""
+  known = batch["state_mask"][:, -1:]
+  return widen(jnp.where(known, batch["state"][:, -1], 0.0), width)
+
+
+def widen(x: types.Array, width: int, value: float = 0.0) -> types.Array:
+  """Pads the last axis to `width`."""
+  sides = [(0, 0)] * (x.ndim - 1) + [(0, width - x.shape[-1])]
+  return jnp.pad(x, sides, constant_values=value)
+
+
+def mean(error: types.Array, share: types.Array,
+         batch: interfaces.Batch) -> types.Array:
+  """Mean of f32[b,u,a] by shares of that shape, and by the batch's `weight`."""
+  if "weight" in batch:
+    share = share * batch["weight"][:, None, None]
+  return jnp.sum(share * error) / jnp.maximum(jnp.sum(share), 1e-6)
+
+
+def keys(rng: types.Array, batch_size: int) -> types.Array:
+  """One key or one per sample -> one per sample, key[b].
+
+  What is drawn by a sample's own key does not depend on the batch it is in.
+  """
+  return rng if rng.ndim else jax.random.split(rng, batch_size)
+
+
+def noise(rng: types.Array, batch_size: int,
+          shape: tuple[int, ...]) -> types.Array:
+  """Normal noise f32[b,*shape] by `keys`."""
+  return jax.vmap(lambda key: jax.random.normal(key, shape))(
+      keys(rng, batch_size))
