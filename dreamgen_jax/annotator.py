@@ -69,13 +69,14 @@ class Annotator:
       steps = record.num_steps(len(video), clock)
       reached = steps if not self.whole else min(
           steps, int(starts[-1] + 1e-6) + self.time_base.horizon)
-      action, spread = labels.aggregate(
+      found = labels.aggregate(
           chunks, starts, reached, self.embodiment.action, self.weights)
       rest = ((0, steps - reached), (0, 0))
-      action = np.pad(action, rest, constant_values=np.nan)
-      spread = np.pad(spread, rest)
       yield dataclasses.replace(
-          episode, action=action, spread=spread, state=None, clock=clock,
+          episode, action=np.pad(found.action, rest, constant_values=np.nan),
+          spread=np.pad(found.spread, rest),
+          disagreement=np.pad(found.disagreement, rest),
+          state=None, clock=clock,
           embodiment=self.embodiment.name,
           origin=dataclasses.replace(episode.origin, labeler=self.digest))
 

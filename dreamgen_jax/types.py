@@ -41,6 +41,7 @@ class Origin:
     seed: the seed that the dream (or the simulator's reset) was keyed by.
     scores: judge name -> score; empty before the filter stage.
     kept: False once the filter stage rejected it, with the reason in `reason`.
+    state_decoded: whether the state was decoded from video, not measured.
   """
 
   kind: str
@@ -54,6 +55,7 @@ class Origin:
   scores: dict[str, float] = dataclasses.field(default_factory=dict)
   kept: bool = True
   reason: str = ""
+  state_decoded: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +72,9 @@ class Episode:
     state: float32[n, s] at clock.control_hz, or None when unknown.
     action: float32[n, a], physical units of the embodiment; None before
       labelling. action[j] is commanded at step j, after state[j] is seen.
-    spread: float32[n, a], standard deviation of the label; None when the
-      action was recorded.
+    spread: float32[n, a], standard deviation of the label over noise samples
+      and overlapping windows; None when the action was recorded.
+    disagreement: float32[n, a], the part of it that lies between windows.
     success: what the simulator or operator said; None when nobody did.
     facts: further flat metadata (verb, scene, ...), JSON-able.
   """
@@ -85,6 +88,7 @@ class Episode:
   state: np.ndarray | None = None
   action: np.ndarray | None = None
   spread: np.ndarray | None = None
+  disagreement: np.ndarray | None = None
   success: bool | None = None
   facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -127,7 +131,8 @@ class Key:
     dims: width of the slice.
     unit: "m", "rad", "deg" or "1".
     kind: "position" (averaged and normalised linearly), "angle" (circular,
-      period 2 pi, in the given unit) or "binary" (0 or 1, voted, never scaled).
+      period 2 pi, in the given unit), "rotation" (3 dims: axis times angle in
+      rad, averaged in SO(3)) or "binary" (0 or 1, voted, never scaled).
     absolute: absolute targets repeat past an episode's end, relative ones
       are zero there.
     normalize: "min_max", "q99", "mean_std" or "identity".

@@ -166,6 +166,8 @@ class Dataset:
     found = record.flat(self._features)
     for name, (shape, dtype) in wanted.items():
       if name not in found:
+        if name in record.YOUNGER:
+          continue
         raise errors.DataError(f"{self.path} has no feature {name!r}.")
       if found[name] != (shape, dtype):
         raise errors.DataError(

@@ -1,9 +1,9 @@
 """Frame pairs in, action chunks out: how labels fit on an episode's time line.
 
-A labeler sees two frames and predicts the chunk of actions from the first on.
-`TimeBase` says how far apart the frames are and how fast the chunk runs;
-`windows` cuts an episode into pairs and `aggregate` folds the overlapping
-chunks back into one action, with a spread, per control step.
+A labeler sees two frames, or all of a short clip, and predicts the chunk of
+actions from the first on. `TimeBase` says how far apart the ends are and how
+fast the chunk runs; `windows` cuts an episode up and `aggregate` folds the
+overlapping chunks back into one action, with two measures of doubt, per step.
 
 DreamGen (arXiv 2505.12705, section 2.3) slides the pair by one frame; it does
 not say how overlapping chunks meet. GR00T-Dreams averages them uniformly, one
@@ -13,12 +13,12 @@ entry per video frame whatever the gap, after thresholding binary keys.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dreamgen_jax import errors, types
-from dreamgen_jax.data import normalize, resample
+from dreamgen_jax.data import normalize, resample, rotation
 
 WEIGHTS = ("uniform", "gaussian", "exponential")
 
@@ -99,21 +99,24 @@ class TimeBase:
     return cls(**values)
 
 
-def pairs(frames: int, timebase: TimeBase,
-          whole: bool = False) -> np.ndarray:
-  """All frame pairs of a video at the labeler's rate, one per first frame.
+def pairs(frames: int, timebase: TimeBase, whole: bool = False,
+          images: int = 2, stride: int = 1) -> np.ndarray:
+  """What a labeler sees of a video at its rate, by first frame.
 
   Args:
     frames: length of the video.
     timebase: gives the gap.
-    whole: leave out pairs whose second frame would come after the last.
+    whole: leave out windows whose last frame would come after the video's.
+    images: frames of a window, evenly from its first to a gap later.
+    stride: frames from one window's first to the next one's.
 
   Returns:
-    int64[n_windows, 2], first index ascending; unless `whole`, the second is
-    clamped to the last frame, as in the training of inverse dynamics.
+    int64[n_windows, images], first index ascending; unless `whole`, indices
+    are clamped to the last frame, as in the training of inverse dynamics.
 
   Raises:
-    DataError: fewer than two frames, or no whole pair.
+    DataError: fewer than two frames, no whole window, or strides so long that
+      chunks leave steps without a label.
   """
   if frames < 2:
     raise errors.DataError(
@@ -123,14 +126,21 @@ def pairs(frames: int, timebase: TimeBase,
     raise errors.DataError(
         f"A video of {(frames - 1) / timebase.video_hz:g} s has no two frames "
         f"that are {timebase.gap_seconds:g} s apart, as this labeler needs.")
-  first = np.arange(frames - gap if whole else frames)
-  second = np.minimum(first + gap, frames - 1)
-  return np.stack([first, second], axis=1)
+  if stride * timebase.control_hz > timebase.horizon * timebase.video_hz:
+    raise errors.DataError(
+        f"Windows every {stride} frames leave steps unlabelled: a chunk is as "
+        f"long as {timebase.horizon * timebase.video_hz / timebase.control_hz:g}"
+        " frames; make the stride no longer.")
+  first = np.arange(0, frames - gap if whole else frames, stride)
+  offsets = np.linspace(0, gap, images).round().astype(np.int64)
+  return np.minimum(first[:, None] + offsets, frames - 1)
 
 
-def windows(frames: int, video_hz: float, timebase: TimeBase,
-            whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
-  """Frame pairs of a video at any rate, and where their chunks start.
+def windows(
+    frames: int, video_hz: float, timebase: TimeBase, whole: bool = False,
+    images: int = 2, stride: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+  """`pairs` of a video at any rate, and where their chunks start.
 
   The video is seen through its nearest frames at the labeler's rate.
 
@@ -138,18 +148,18 @@ def windows(frames: int, video_hz: float, timebase: TimeBase,
     frames: length of the video.
     video_hz: its rate.
     timebase: the labeler's.
-    whole: see `pairs`.
+    whole, images, stride: see `pairs`.
 
   Returns:
-    (int64[n_windows, 2] indices into the video's own frames,
+    (int64[n_windows, images] indices into the video's own frames,
      float64[n_windows] control steps at which each chunk starts).
 
   Raises:
-    DataError: fewer than two frames, or no whole pair, at the labeler's rate.
+    DataError: see `pairs`, at the labeler's rate.
   """
   seen = np.asarray(
       resample.nearest_frames(frames, video_hz, timebase.video_hz))
-  index = pairs(len(seen), timebase, whole)
+  index = pairs(len(seen), timebase, whole, images, stride)
   starts = index[:, 0] * timebase.control_hz / timebase.video_hz
   return seen[index], starts
 
@@ -171,21 +181,39 @@ def to_physical(chunks: np.ndarray,
   return out
 
 
+class Labels(NamedTuple):
+  """One action per control step, and how far it can be trusted.
+
+  Attributes:
+    action: f32[n,a].
+    spread: f32[n,a], weighted standard deviation over windows and noise
+      samples, before the threshold; angles unwrapped, rotations as turns away
+      from the mean.
+    disagreement: f32[n,a], the part of the spread that lies between windows:
+      spread^2 - disagreement^2 is the mean variance of a window's samples.
+  """
+
+  action: np.ndarray
+  spread: np.ndarray
+  disagreement: np.ndarray
+
+
 def aggregate(
     chunks: np.ndarray,
     starts: np.ndarray,
     length: int,
     keys: Sequence[types.Key],
     weights: str = "uniform",
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Labels:
   """Folds overlapping chunks into one action per control step.
 
   Entry j of window i speaks for step starts[i] + j. Where starts are not
   whole (control_hz is no multiple of video_hz) each chunk is interpolated to
   the whole steps it spans. Entries past the end are dropped.
 
-  Positions are averaged; angles by the mean direction; binary keys by a vote:
-  the mean of the raw values first, the threshold (> 0.5) last.
+  Positions are averaged; angles by the mean direction; rotations by the mean
+  in SO(3); binary keys by a vote: the mean of the raw values first, the
+  threshold (> 0.5) last.
 
   Args:
     chunks: float[n_windows, u, a] or, with several noise samples per window,
@@ -196,10 +224,6 @@ def aggregate(
     weights: of the entries of a chunk: "uniform"; "gaussian" trusts its
       middle (standard deviation u / 4); "exponential" its beginning (decay
       constant u / 4).
-
-  Returns:
-    (float32[n, a] actions, float32[n, a] weighted standard deviations over
-    windows and noise samples, before the threshold, angles unwrapped).
 
   Raises:
     ConfigError: unknown weights.
@@ -220,11 +244,9 @@ def aggregate(
   kept = step < length
   value, step, weight = value[:, kept], step[kept], weight[kept]  # k m a
 
-  def fold(x):  # k m ... -> n ...
-    x = np.mean(x, axis=0)
-    x = x * weight.reshape(-1, *[1] * (x.ndim - 1))
+  def fold(x):  # m ... -> n ...
     total = np.zeros((length, *x.shape[1:]))
-    np.add.at(total, step, x)
+    np.add.at(total, step, x * weight.reshape(-1, *[1] * (x.ndim - 1)))
     return total / mass.reshape(-1, *[1] * (x.ndim - 1))
 
   mass = np.zeros(length)
@@ -240,13 +262,19 @@ def aggregate(
   turn = np.where(circular, 2 * np.pi / period, 1.0)
   mean = np.where(
       circular,
-      np.arctan2(fold(np.sin(value * turn)), fold(np.cos(value * turn))) / turn,
-      fold(value))  # n a
-  spread = np.sqrt(fold(_wrap(value - mean[step], period)**2))  # n a
+      np.arctan2(fold(np.sin(value * turn).mean(0)),
+                 fold(np.cos(value * turn).mean(0))) / turn,
+      fold(value.mean(0)))  # n a
+  for where in _rotations(keys):
+    mean[:, where] = rotation.vector(rotation.nearest(
+        fold(rotation.matrix(value[..., where]).mean(0))))
+  away = _minus(value, mean[step], keys)  # k m a
   binary = np.repeat([key.kind == "binary" for key in keys],
                      [key.dims for key in keys])
-  action = np.where(binary, mean > 0.5, mean)
-  return action.astype(np.float32), spread.astype(np.float32)
+  return Labels(*(x.astype(np.float32) for x in (
+      np.where(binary, mean > 0.5, mean),
+      np.sqrt(fold((away**2).mean(0))),
+      np.sqrt(fold(away.mean(0)**2)))))
 
 
 def entry_weights(name: str, horizon: int) -> np.ndarray:
@@ -274,8 +302,10 @@ def _align(chunks, starts, weight, keys):
   part[part < 1e-6] = 0.0
   horizon = chunks.shape[2]
   after = np.minimum(np.arange(horizon) + 1, horizon - 1)
-  rise = _wrap(chunks[:, :, after] - chunks, _periods(keys))
-  value = chunks + part[:, None, None] * rise  # k w u a
+  rise = part[:, None, None] * _minus(chunks[:, :, after], chunks, keys)
+  value = chunks + rise  # k w u a
+  for where in _rotations(keys) if part.any() else ():
+    value[..., where] = rotation.plus(chunks[..., where], rise[..., where])
   weight = weight + part[:, None] * (weight[after] - weight)  # w u
   step = base[:, None] + np.arange(horizon)  # w u
   # The last entry of a shifted chunk has no successor to interpolate with.
@@ -296,8 +326,19 @@ def _periods(keys):
       [key.dims for key in keys])
 
 
-def _wrap(difference, period):
-  """The difference of two angles, the short way round; others unchanged."""
+def _rotations(keys):
+  """The slice of each key that is a rotation vector."""
+  ends = np.cumsum([key.dims for key in keys])
+  return [slice(end - key.dims, end) for key, end in zip(
+      keys, ends, strict=True) if key.kind == "rotation"]
+
+
+def _minus(a, b, keys):
+  """a - b of vectors [..., a]: angles and rotations the short way round."""
+  period, out = _periods(keys), a - b
   finite = np.where(np.isfinite(period), period, 1.0)
-  turns = np.round(difference / finite)
-  return difference - np.where(np.isfinite(period), turns * finite, 0.0)
+  turns = np.round(out / finite)
+  out = out - np.where(np.isfinite(period), turns * finite, 0.0)
+  for where in _rotations(keys):
+    out[..., where] = rotation.minus(a[..., where], b[..., where])
+  return out

@@ -6,8 +6,8 @@ Formulas and zero-range rules are those of GR00T's released normalisers:
             passed through where they are equal
   mean_std  (x - mean) / std, passed through where std = 0
   identity  x
-Keys of kind "angle" are divided by half a turn instead (identity leaves them
-alone). "binary" keys always go from {0, 1} to {-1, 1} and back by x > 0;
+Keys of kind "angle" or "rotation" are divided by half a turn instead (identity
+leaves them alone). "binary" keys always go from {0, 1} to {-1, 1} and back by x > 0;
 GR00T's released weights want {0, 1}: `binary_low=0.0`.
 """
 
@@ -311,7 +311,7 @@ def _scaled(key: types.Key) -> bool:
 
 
 def _half_turn(key: types.Key) -> float:
-  if key.kind != "angle" or key.normalize == "identity":
+  if key.kind not in ("angle", "rotation") or key.normalize == "identity":
     return 1.0
   if key.unit not in _HALF_TURN:
     raise errors.DataError(

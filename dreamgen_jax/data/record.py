@@ -5,7 +5,8 @@ because dreams have other rates than controls. Features are tensors, text and
 scalars only, so neither reading nor writing needs TensorFlow.
 
 NaN in `Episode.action` marks an entry without a label: it is stored as 0 with
-`action_mask` False and comes back as NaN.
+`action_mask` False and comes back as NaN. Datasets older than a feature of
+`YOUNGER` lack it, and are read as if nothing was known of it.
 """
 
 import dataclasses
@@ -19,6 +20,8 @@ import tensorflow_datasets as tfds
 
 from dreamgen_jax import errors, types
 from dreamgen_jax.data import video
+
+YOUNGER = ("steps/action_disagreement", "episode_metadata/has_disagreement")
 
 
 def features(embodiment: types.Embodiment,
@@ -34,6 +37,7 @@ def features(embodiment: types.Embodiment,
           "action": tensor(shape=action, dtype=np.float32),
           "action_mask": tensor(shape=action, dtype=np.bool_),
           "action_spread": tensor(shape=action, dtype=np.float32),
+          "action_disagreement": tensor(shape=action, dtype=np.float32),
           "is_first": scalar(dtype=np.bool_),
           "is_last": scalar(dtype=np.bool_),
           "is_terminal": scalar(dtype=np.bool_),
@@ -51,6 +55,7 @@ def features(embodiment: types.Embodiment,
           "has_state": scalar(dtype=np.bool_),
           "has_action": scalar(dtype=np.bool_),
           "has_spread": scalar(dtype=np.bool_),
+          "has_disagreement": scalar(dtype=np.bool_),
           "success": scalar(dtype=np.int32),  # -1 unknown
           "video": {camera: text(doc="mp4 file") for camera in cameras},
           "origin": text(doc="JSON of types.Origin"),
@@ -97,6 +102,8 @@ def steps(episode: types.Episode,
       "action": np.where(mask, action, 0).astype(np.float32),
       "action_mask": mask,
       "action_spread": _rows(episode, "spread", n, embodiment.action_dim),
+      "action_disagreement": _rows(
+          episode, "disagreement", n, embodiment.action_dim),
       "is_first": np.arange(n) == 0,
       "is_last": last,
       "is_terminal": last & (episode.success is True),
@@ -139,6 +146,7 @@ def to_record(episode: types.Episode, embodiment: types.Embodiment,
           "has_state": np.bool_(episode.state is not None),
           "has_action": np.bool_(episode.action is not None),
           "has_spread": np.bool_(episode.spread is not None),
+          "has_disagreement": np.bool_(episode.disagreement is not None),
           "success": np.int32(
               -1 if episode.success is None else episode.success
           ),
@@ -197,6 +205,8 @@ def from_record(record: Mapping[str, Any], cameras: Sequence[str] | None = None,
       state=steps["observation"]["state"] if meta["has_state"] else None,
       action=action.astype(np.float32) if meta["has_action"] else None,
       spread=steps["action_spread"] if meta["has_spread"] else None,
+      disagreement=(steps["action_disagreement"]
+                    if meta.get("has_disagreement", False) else None),
       success=None if success < 0 else bool(success),
       facts=json.loads(meta["facts"]),
   )
@@ -243,7 +253,8 @@ def flat(spec: tfds.features.FeaturesDict) -> dict[str, tuple[tuple, str]]:
 def _length(episode: types.Episode, num_frames: int) -> int:
   lengths = {
       len(values)
-      for values in (episode.state, episode.action, episode.spread)
+      for values in (episode.state, episode.action, episode.spread,
+                     episode.disagreement)
       if values is not None
   }
   if len(lengths) > 1:

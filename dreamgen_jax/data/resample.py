@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dreamgen_jax import errors, types
+from dreamgen_jax.data import rotation
 
 _PERIOD = {"rad": 2 * math.pi, "deg": 360.0}
 _EPSILON = 1e-6  # of a step; keeps 0.1 * 30 from falling short of 3
@@ -29,9 +30,10 @@ def vectors(values: np.ndarray, keys: Sequence[types.Key], from_hz: float,
             to_hz: float) -> np.ndarray:
   """Resamples states or actions float[n, d] to another rate, float32[n', d].
 
-  Absolute positions are interpolated linearly, angles along the shorter arc;
-  binary values hold until the next sample. Relative keys are displacements of
-  one step: they are split and summed, so that the way travelled stays equal.
+  Absolute positions are interpolated linearly, angles and rotations along the
+  shorter arc; binary values hold until the next sample. Relative keys are
+  displacements of one step: they are split and summed, so that the way
+  travelled stays equal (of rotations, where the steps are small).
 
   Raises:
     DataError: the keys do not add up to d, or an angle without rad or deg.
@@ -57,7 +59,7 @@ def vectors(values: np.ndarray, keys: Sequence[types.Key], from_hz: float,
 
 def to_clock(episode: types.Episode, clock: types.Clock,
              embodiment: types.Embodiment) -> types.Episode:
-  """The same episode at other rates; spread is carried as an absolute value.
+  """The same episode at other rates; doubts are carried as absolute values.
 
   Raises:
     DataError: the episode's widths do not fit the embodiment.
@@ -84,6 +86,7 @@ def to_clock(episode: types.Episode, clock: types.Clock,
       state=rows(episode.state, embodiment.state),
       action=rows(episode.action, embodiment.action),
       spread=rows(episode.spread, spreads),
+      disagreement=rows(episode.disagreement, spreads),
       clock=clock,
   )
 
@@ -97,6 +100,11 @@ def _column(part, key, at, step) -> np.ndarray:
     way = np.concatenate([np.zeros_like(part[:1]), np.cumsum(part, axis=0)])
     ends = np.minimum(at + step, n)
     return _linear(way, ends) - _linear(way, at)
+  if key.kind == "rotation":
+    low = np.minimum(np.floor(at + _EPSILON).astype(int), n - 1)
+    turn = rotation.minus(part[np.minimum(low + 1, n - 1)], part[low])
+    return rotation.plus(
+        part[low], np.clip(at - low, 0, 1)[:, None] * turn)
   if key.kind != "angle":
     return _linear(part, at)
   if key.unit not in _PERIOD:

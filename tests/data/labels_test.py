@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from dreamgen_jax import errors, types
-from dreamgen_jax.data import labels, normalize
+from dreamgen_jax.data import labels, normalize, rotation
 
 X = types.Key("x", 1)
 YAW = types.Key("yaw", 1, unit="rad", kind="angle")
 GRIP = types.Key("grip", 1, kind="binary")
+TURN = types.Key("turn", 3, unit="rad", kind="rotation")
 
 
 def _chunks(action, starts, horizon):
@@ -46,6 +47,15 @@ def test_pairs_cover_every_frame_and_stop_at_the_last():
     labels.pairs(1, base)
 
 
+def test_clips_and_strides():
+  base = labels.TimeBase(10.0, 5.0, 0.8, 6)
+  np.testing.assert_array_equal(
+      labels.pairs(7, base, images=3, stride=3),
+      [[0, 2, 4], [3, 5, 6], [6, 6, 6]])
+  with pytest.raises(errors.DataError, match="as long as 3 frames"):
+    labels.pairs(7, base, stride=4)
+
+
 def test_windows_of_a_faster_video_keep_the_gap_in_seconds():
   base = labels.TimeBase(20.0, 5.0, 0.4, 8)
   index, starts = labels.windows(33, 20.0, base)
@@ -71,18 +81,18 @@ def test_the_time_error_of_the_release_and_ours():
   # The release pairs frames 8 apart with the same 16-step chunk.
   first = np.arange(frames)
   release = np.stack([first, np.minimum(first + 8, frames - 1)], axis=1)
-  action, _ = labels.aggregate(label(release), first, frames, [X])
+  action, *_ = labels.aggregate(label(release), first, frames, [X])
   np.testing.assert_allclose(action[:clamped, 0], 0.5 * speed / hz, rtol=1e-5)
 
   index, starts = labels.windows(frames, hz, base)
-  action, spread = labels.aggregate(label(index), starts, frames, [X])
+  action, spread, _ = labels.aggregate(label(index), starts, frames, [X])
   np.testing.assert_allclose(action[:clamped, 0], speed / hz, rtol=1e-5)
   np.testing.assert_allclose(spread[:clamped], 0, atol=1e-7)
 
   # The same second seen by a camera half as fast: gap 8 frames, 16 steps.
   slow = labels.TimeBase(hz, hz / 2, 1.0, horizon)
   index, starts = labels.windows(frames, hz, slow)
-  action, _ = labels.aggregate(label(index), starts, frames, [X])
+  action, *_ = labels.aggregate(label(index), starts, frames, [X])
   np.testing.assert_allclose(action[:clamped, 0], speed / hz, rtol=1e-5)
 
 
@@ -93,7 +103,7 @@ def test_constant_chunks_give_the_constant(weights, video_hz):
   _, starts = labels.windows(12, video_hz, base)
   chunks = np.broadcast_to(np.array([0.3, -3.0, 1.0]), (len(starts), 10, 3))
   length = int(starts[-1]) + 5
-  action, spread = labels.aggregate(
+  action, spread, _ = labels.aggregate(
       chunks, starts, length, [X, YAW, GRIP], weights)
   np.testing.assert_allclose(
       action, np.broadcast_to([0.3, -3.0, 1.0], (length, 3)), rtol=1e-5)
@@ -105,7 +115,7 @@ def test_perfect_chunks_give_the_actions_back():
   action = np.stack([rng.normal(size=40), rng.uniform(-3.1, 3.1, 40),
                      rng.integers(0, 2, 40)], axis=1)
   starts = np.arange(0, 40, 2)
-  got, spread = labels.aggregate(
+  got, spread, _ = labels.aggregate(
       _chunks(action, starts, 6), starts, 40, [X, YAW, GRIP], "gaussian")
   np.testing.assert_allclose(got, action, atol=1e-5)
   np.testing.assert_allclose(spread, 0, atol=1e-4)
@@ -118,7 +128,7 @@ def test_starts_between_steps_are_interpolated():
   time = starts[:, None] + np.arange(8)
   turn = np.mod(0.3 * time + np.pi, 2 * np.pi) - np.pi
   chunks = np.stack([2.0 * time, turn], axis=2)
-  got, spread = labels.aggregate(chunks, starts, 24, [X, YAW])
+  got, spread, _ = labels.aggregate(chunks, starts, 24, [X, YAW])
   np.testing.assert_allclose(got[:, 0], 2.0 * np.arange(24), rtol=1e-5)
   want = np.mod(0.3 * np.arange(24) + np.pi, 2 * np.pi) - np.pi
   np.testing.assert_allclose(got[:, 1], want, atol=1e-5)
@@ -127,33 +137,55 @@ def test_starts_between_steps_are_interpolated():
 
 def test_uniform_mean_over_the_covering_windows():
   chunks = np.arange(6.0).reshape(3, 2, 1)  # [0 1] [2 3] [4 5]
-  action, spread = labels.aggregate(chunks, np.arange(3), 3, [X])
+  action, spread, _ = labels.aggregate(chunks, np.arange(3), 3, [X])
   np.testing.assert_allclose(action[:, 0], [0, 1.5, 3.5])  # the last 5 drops
   np.testing.assert_allclose(spread[:, 0], [0, 0.5, 0.5])
 
 
 def test_exponential_weights_lean_on_the_beginning():
   chunks = np.array([[[0.0], [0.0]], [[1.0], [1.0]]])
-  action, _ = labels.aggregate(
+  action, *_ = labels.aggregate(
       chunks, np.arange(2), 2, [X], "exponential")
   assert action[1, 0] > 0.8  # entry 0 of window 1 outweighs entry 1 of 0
 
 
 def test_angles_meet_across_the_seam():
   chunks = np.array([[[np.pi - 0.1]], [[-np.pi + 0.3]]])
-  action, spread = labels.aggregate(chunks, np.zeros(2), 1, [YAW])
+  action, spread, _ = labels.aggregate(chunks, np.zeros(2), 1, [YAW])
   assert action[0, 0] == pytest.approx(-np.pi + 0.1, abs=1e-5)
   assert spread[0, 0] == pytest.approx(0.2, abs=1e-5)
   degrees = types.Key("yaw", 1, unit="deg", kind="angle")
-  action, _ = labels.aggregate(
+  action, *_ = labels.aggregate(
       np.array([[[170.0]], [[-170.0]]]), np.zeros(2), 1, [degrees])
   assert abs(action[0, 0]) == pytest.approx(180.0, abs=1e-3)
+
+
+def test_rotations_meet_in_their_group():
+  """Half a turn about z from both sides: the vectors' mean would be none."""
+  chunks = np.array([[[0, 0, np.pi - 0.1]], [[0, 0, 0.3 - np.pi]]])
+  action, spread, apart = labels.aggregate(chunks, np.zeros(2), 1, [TURN])
+  np.testing.assert_allclose(action, [[0, 0, 0.1 - np.pi]], atol=1e-6)
+  np.testing.assert_allclose(spread, [[0, 0, 0.2]], atol=1e-6)
+  np.testing.assert_allclose(apart, spread, atol=1e-6)
+
+
+def test_rotations_between_steps_follow_the_arc():
+  _, starts = labels.windows(
+      20, 16.0, labels.TimeBase(20.0, 16.0, 0.5, 8))
+  start, turn = np.array([0.4, -2.0, 1.0]), np.array([0.1, 0.2, -0.05])
+  time = (starts[:, None] + np.arange(8))[..., None]
+  got, spread, _ = labels.aggregate(
+      rotation.plus(start, time * turn), starts, 24, [X, TURN][1:])
+  want = rotation.plus(start, np.arange(24)[:, None] * turn)
+  np.testing.assert_allclose(
+      rotation.matrix(got), rotation.matrix(want), atol=1e-6)
+  np.testing.assert_allclose(spread, 0, atol=1e-6)
 
 
 def test_binary_votes_with_the_raw_values():
   """Two weak yes against one firm no: thresholding first would say yes."""
   chunks = np.array([0.55, 0.6, -0.2]).reshape(3, 1, 1)
-  action, spread = labels.aggregate(chunks, np.zeros(3), 1, [GRIP])
+  action, spread, _ = labels.aggregate(chunks, np.zeros(3), 1, [GRIP])
   assert action[0, 0] == 0
   assert spread[0, 0] == pytest.approx(np.std([0.55, 0.6, -0.2]), rel=1e-5)
 
@@ -169,9 +201,20 @@ def test_physical_units_keep_binary_values_raw():
 def test_noise_samples_add_to_the_spread():
   chunks = np.zeros((2, 4, 3, 1))
   chunks[0], chunks[1] = -1.0, 3.0
-  action, spread = labels.aggregate(chunks, np.arange(4), 4, [X])
+  action, spread, apart = labels.aggregate(chunks, np.arange(4), 4, [X])
   np.testing.assert_allclose(action, 1.0)
   np.testing.assert_allclose(spread, 2.0)
+  np.testing.assert_allclose(apart, 0)  # all windows say the same
+
+
+def test_disagreement_is_the_part_of_the_spread_between_windows():
+  chunks = np.random.default_rng(0).normal(size=(64, 2, 2, 1))
+  chunks[:, 1] += 4
+  _, spread, apart = labels.aggregate(chunks, np.arange(2), 2, [X])
+  within = (chunks[:, 0, 1].var() + chunks[:, 1, 0].var()) / 2
+  np.testing.assert_allclose(spread[1]**2, apart[1]**2 + within, rtol=1e-5)
+  assert apart[0] == pytest.approx(0, abs=1e-6)
+  assert apart[1] == pytest.approx(2, abs=0.2)
 
 
 def test_what_does_not_fit_is_refused():
