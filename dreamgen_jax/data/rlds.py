@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dreamgen_jax import errors, types
-from dreamgen_jax.data import dataset, record, shards
+from dreamgen_jax.data import dataset, pieces, record, shards
 
 Dataset = dataset.Dataset
 features = record.features
@@ -37,8 +37,10 @@ def write(
 ) -> dataset.Dataset:
   """Writes a dataset; a killed run goes on where it stopped.
 
-  Shards hold contiguous parts of the list in order. A shard is written again
-  only if `digest`, its ids or the feature spec changed.
+  Shards hold contiguous parts of the list in order, whoever made them. Work is
+  dealt out by the hash of the ids, and every finished episode is kept, so that
+  any number of hosts goes on with what is missing. Nothing is made again unless
+  `digest`, the ids or the feature spec changed.
 
   Args:
     path: the dataset's folder.
@@ -46,15 +48,15 @@ def write(
     episodes: episodes, or ids together with `make` or `make_many`.
     embodiment: its layout is stored with the data.
     cameras: cameras to keep; None keeps the embodiment's.
-    num_shards: number of files; also the unit of resuming.
+    num_shards: number of files.
     digest: key of everything the episodes depend on besides their ids
       (config, weights); ready episodes are hashed themselves.
     metadata: JSON-able facts of the dataset.
     make: id -> episode, or None to leave it out; called only for the ids of
-      unfinished shards.
-    make_many: the same for all ids of one shard at once, for batched work.
-    host, hosts: this process writes the shards i with i % hosts == host;
-      host 0 publishes.
+      unfinished episodes.
+    make_many: the same for all of these ids at once, for batched work; yields
+      each episode as soon as it is made.
+    host, hosts: which of how many processes this is; host 0 publishes.
     barrier: waits for the other hosts; needed if hosts > 1.
     overwrite: replaces a published dataset with another content key.
 
@@ -90,10 +92,23 @@ def write(
   if barrier:
     barrier()
   path.mkdir(parents=True, exist_ok=True)
-  for i, part in enumerate(shards.split_evenly(items, num_shards)):
-    if i % hosts == host:
-      writer.write(i, shards.digest_of([key, part]),
-                   _records(part, many, embodiment, cameras))
+  parts = [(shards.digest_of([key, part]), part)
+           for part in shards.split_evenly(items, num_shards)]
+  store, unfinished = writer.store(key), [
+      id_ for i, (part_key, part) in enumerate(parts)
+      if not writer.has(i, part_key) for id_ in part]
+  mine = pieces.deal(store.missing(unfinished), host, hosts)
+  if barrier:
+    barrier()  # all have seen the same before anything changes
+  if mine:
+    _make(store, mine, many, lambda episode: record.to_record(
+        episode, embodiment, cameras), writer)
+  if barrier:
+    barrier()
+  for i, (part_key, part) in enumerate(parts):
+    if i % hosts == host and not writer.has(i, part_key):
+      writer.write(i, part_key, filter(None, map(store.get, part)))
+      store.remove(part)
   if barrier:
     barrier()
   if host == 0:
@@ -144,18 +159,23 @@ def _content(episode: types.Episode) -> str:
   return digest.hexdigest()
 
 
-def _records(ids, many, embodiment, cameras):
-  """Yields (record, index row) of the episodes of one shard."""
+def _make(store, ids, many, to_record, writer):
+  """Makes episodes; each is on disk before the next is begun."""
+  left = dict.fromkeys(ids)
   for episode in many(ids):
     if episode is None:
       continue
-    if episode.id not in ids:
+    if episode.id not in left:
       raise errors.DataError(
           f"Episode {episode.id!r} was made where one of {ids[:3]}... was "
           "asked for."
       )
-    made = record.to_record(episode, embodiment, cameras)
-    yield made, record.index_row(made)
+    made = to_record(episode)
+    store.put(episode.id, writer.serialize(made), record.index_row(made))
+    left[episode.id] = True
+  for id_, made in left.items():
+    if not made:
+      store.put(id_)  # was left out, and need not be asked for again
 
 
 def _check_clocks(writer: shards.Writer) -> None:

@@ -5,16 +5,19 @@ name, renamed, and then acknowledged by a receipt (`_shards/<split>-<i>.json`)
 that holds the key of its inputs and the hash of its content. A shard whose
 receipt agrees is never written again. `publish` checks all receipts and puts
 TFDS's `features.json` and, as the very last file, `dataset_info.json` in
-place: a folder without it is not a dataset yet. Local (or mounted) folders.
+place: a folder without it is not a dataset yet. Until a shard is written, its
+finished episodes lie beside it, see `pieces`. Local (or mounted) folders.
 """
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import os
 import pathlib
+import shutil
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -27,6 +30,7 @@ from tensorflow_datasets.core import example_serializer, naming
 from tensorflow_datasets.core import splits as tfds_splits
 
 from dreamgen_jax import errors
+from dreamgen_jax.data import pieces
 
 INDEX = "dreamgen_index.npz"
 _INFO = "dataset_info.json"
@@ -76,28 +80,45 @@ class Writer:
     )
     return receipt if agrees else None
 
+  def has(self, shard: int, key: str) -> bool:
+    """Whether the shard is written, from inputs of this key."""
+    receipt = self.receipt(shard)
+    return receipt is not None and receipt["key"] == key
+
+  def store(self, key: str) -> pieces.Pieces:
+    """Episodes of a dataset of this key whose shards are not written."""
+    return pieces.Pieces(
+        self.path / "_shards" / f"pieces-{self.split}-{key[:16]}")
+
+  def serialize(self, record: dict[str, Any]) -> bytes:
+    """A record as it lies in its shard."""
+    return self._serializer.get_tf_example(record).SerializeToString(
+        deterministic=True)
+
+  @functools.cached_property
+  def _serializer(self) -> Any:
+    return example_serializer.ExampleSerializer(
+        self.features.get_serialized_info())
+
   def write(self, shard: int, key: str,
-            records: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> bool:
+            records: Iterable[tuple[bytes, dict[str, Any]]]) -> bool:
     """Writes one shard unless its receipt already carries `key`.
 
     Args:
       shard: index of the shard.
       key: digest of everything that its records are made from.
-      records: pairs (record, JSON-able facts for the index), drawn only if
-        the shard has to be written; the facts must hold a unique "id".
+      records: pairs (serialized record, JSON-able facts for the index),
+        drawn only if the shard has to be written; the facts must hold a
+        unique "id".
 
     Returns:
       Whether anything was written.
     """
-    receipt = self.receipt(shard)
-    if receipt and receipt["key"] == key:
+    if self.has(shard, key):
       return False
     final, side = self.file(shard), self._receipt_path(shard)
     side.parent.mkdir(parents=True, exist_ok=True)
     side.unlink(missing_ok=True)  # no receipt while the data changes
-    serializer = example_serializer.ExampleSerializer(
-        self.features.get_serialized_info()
-    )
     temporary = final.with_name(f"incomplete.{uuid.uuid4().hex}.{final.name}")
     # Compressed video does not shrink; plain records read faster.
     file = array_record_module.ArrayRecordWriter(
@@ -105,10 +126,7 @@ class Writer:
     )
     content, rows, num_bytes = hashlib.sha256(), [], 0
     try:
-      for record, row in records:
-        data = serializer.get_tf_example(record).SerializeToString(
-            deterministic=True
-        )
+      for data, row in records:
         file.write(data)
         content.update(len(data).to_bytes(8, "little") + data)
         num_bytes += len(data)
@@ -196,6 +214,8 @@ class Writer:
     for file in self.path.glob("incomplete.*"):
       if file.is_file():
         file.unlink()
+    for folder in self.path.glob(f"_shards/pieces-{self.split}-*"):
+      shutil.rmtree(folder)
     for shard in self.path.glob(f"_shards/{self.split}-*.json"):
       if int(shard.stem.rsplit("-", 1)[1]) >= self.num_shards:
         shard.unlink()

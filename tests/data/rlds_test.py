@@ -183,7 +183,7 @@ def test_make_may_leave_episodes_out_or_work_in_batches(tmp_path, embodiment,
   found = rlds.write(tmp_path / "d", "d", list(ready), embodiment,
                      num_shards=2, make_many=many,
                      metadata={"config": {"a": 1}})
-  assert sizes == [2, 3] and len(found) == 4
+  assert sizes == [5] and len(found) == 4
   assert "episode_1" not in found.ids
   assert found.metadata["config"] == {"a": 1}
   one = rlds.write(tmp_path / "e", "d", list(ready), embodiment, num_shards=5,
