@@ -14,74 +14,65 @@ import jax.numpy as jnp
 BLOCK = 256  # queries; their logits to 2048 keys fill 2 MB a head
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array,
-           scale: float) -> jax.Array:
+def forward(q: jax.Array, k: jax.Array, v: jax.Array,
+            scale: float) -> tuple[jax.Array, jax.Array]:
   """Softmax attention without a mask; logits and softmax in float32.
 
   Args:
-    q: [b, l, n, k].
-    k, v: [b, m, n, k].
+    q: [n, l, k].
+    k, v: [n, m, k].
     scale: of the logits.
 
   Returns:
-    [b, l, n, k] in v's dtype.
+    ([n, l, k] in v's dtype, logarithms of the normalisers f32[n, l]).
   """
-  b, length = q.shape[:2]
-  q = jnp.pad(q, ((0, 0), (0, -length % BLOCK), (0, 0), (0, 0)))
-  q, k, v = (einops.rearrange(x, "b l n k -> (b n) l k") for x in (q, k, v))
-  out = _attend(q, k, v, scale)
-  return einops.rearrange(out, "(b n) l k -> b l n k", b=b)[:, :length]
-
-
-def _split(x):
-  return einops.rearrange(x, "n (i l) k -> i n l k", l=BLOCK)
-
-
-def _join(x):
-  return einops.rearrange(x, "i n l k -> n (i l) k")
-
-
-_dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _attend(q, k, v, scale):
-  """[n,l,k], [n,m,k], [n,m,k] -> [n,l,k]; l is a multiple of BLOCK."""
-  return _forward(q, k, v, scale)[0]
-
-
-def _forward(q, k, v, scale):
   def block(q):
     logits = _dot("nlk,nmk->nlm", q, k) * scale
     top = jnp.max(logits, axis=-1, keepdims=True)
     weights = jnp.exp(logits - top)
     total = jnp.sum(weights, axis=-1, keepdims=True)
     out = _dot("nlm,nmk->nlk", weights.astype(v.dtype), v) / total
-    return out.astype(v.dtype), top + jnp.log(total)
+    return out.astype(v.dtype), (top + jnp.log(total))[..., 0]
 
-  out, normaliser = map(_join, jax.lax.map(block, _split(q)))
-  return out, (q, k, v, out, normaliser)
+  out, normaliser = jax.lax.map(block, _split(q))
+  length = q.shape[1]
+  return _join(out)[:, :length], _join(normaliser)[:, :length]
 
 
-def _backward(scale, kept, change):
-  q, k, v, out, normaliser = kept
-  inner = jnp.sum((out * change).astype(jnp.float32), axis=-1, keepdims=True)
+def backward(q: jax.Array, k: jax.Array, v: jax.Array, out: jax.Array,
+             normaliser: jax.Array, change: jax.Array, scale: float
+             ) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Gradients of `forward` for q, k and v, given `change`, that for `out`."""
+  inner = jnp.sum((out * change).astype(jnp.float32), axis=-1)
 
   def block(sums, rows):
-    dk, dv = sums
+    dk, dv = sums  # n k m: the way round in which the products are quick
     q, change, normaliser, inner = rows
-    weights = jnp.exp(_dot("nlk,nmk->nlm", q, k) * scale - normaliser)
-    dv = dv + _dot("nlm,nlk->nmk", weights.astype(v.dtype), change)
-    slope = _dot("nlk,nmk->nlm", change, v) - inner
+    logits = _dot("nlk,nmk->nlm", q, k) * scale
+    weights = jnp.exp(logits - normaliser[..., None])
+    dv = dv + _dot("nlk,nlm->nkm", change, weights.astype(v.dtype))
+    slope = _dot("nlk,nmk->nlm", change, v) - inner[..., None]
     slope = (weights * slope * scale).astype(q.dtype)
-    dk = dk + _dot("nlm,nlk->nmk", slope, q)
+    dk = dk + _dot("nlk,nlm->nkm", q, slope)
     return (dk, dv), _dot("nlm,nmk->nlk", slope, k).astype(q.dtype)
 
-  zeros = [jnp.zeros(x.shape, jnp.float32) for x in (k, v)]
+  zeros = jnp.zeros(jnp.swapaxes(k, 1, 2).shape, jnp.float32)
   (dk, dv), dq = jax.lax.scan(
-      block, tuple(zeros),
+      block, (zeros, zeros),
       tuple(map(_split, (q, change, normaliser, inner))))
-  return _join(dq), dk.astype(k.dtype), dv.astype(v.dtype)
+  dk, dv = (jnp.swapaxes(x, 1, 2).astype(k.dtype) for x in (dk, dv))
+  return _join(dq)[:, :q.shape[1]], dk, dv
 
 
-_attend.defvjp(_forward, _backward)
+def _split(x):
+  """[n, l, ...] -> blocks [i, n, BLOCK, ...], the last one with zeros."""
+  more = [(0, 0)] * x.ndim
+  more[1] = (0, -x.shape[1] % BLOCK)
+  return einops.rearrange(jnp.pad(x, more), "n (i l) ... -> i n l ...", l=BLOCK)
+
+
+def _join(x):
+  return einops.rearrange(x, "i n l ... -> n (i l) ...")
+
+
+_dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)

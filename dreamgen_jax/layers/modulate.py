@@ -7,6 +7,8 @@ time of their own; the runs' vectors are broadcast here, at the last moment.
 import einops
 import jax
 
+from dreamgen_jax.layers import broadcast
+
 
 def shift_scale(x: jax.Array, shift: jax.Array, scale: jax.Array,
                 dtype: str) -> jax.Array:
@@ -18,12 +20,13 @@ def shift_scale(x: jax.Array, shift: jax.Array, scale: jax.Array,
     dtype: of the result.
   """
   y = einops.rearrange(x, "b (g l) d -> b g l d", g=shift.shape[1])
-  y = y * (1 + scale[:, :, None]) + shift[:, :, None]
+  y = broadcast.scale(y, 1 + scale[:, :, None])
+  y = broadcast.shift(y, shift[:, :, None])
   return einops.rearrange(y, "b g l d -> b (g l) d").astype(dtype)
 
 
 def gate(x: jax.Array, by: jax.Array) -> jax.Array:
   """x times `by`, shapes [b, g l, d] and [b, g, d], then x's dtype."""
   y = einops.rearrange(x, "b (g l) d -> b g l d", g=by.shape[1])
-  y = (y * by[:, :, None]).astype(x.dtype)
+  y = broadcast.scale(y, by[:, :, None]).astype(x.dtype)
   return einops.rearrange(y, "b g l d -> b (g l) d")

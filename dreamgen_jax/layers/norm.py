@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dreamgen_jax.layers import broadcast
+
 
 def rms(x: jax.Array, epsilon: float = 1e-6) -> jax.Array:
   """x / rms(x) over the last axis, in float32."""
@@ -26,7 +28,8 @@ class RMSNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """[..., d] -> [..., d]."""
     scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
-    return (rms(x, self.epsilon) * scale).astype(self.dtype or x.dtype)
+    y = broadcast.scale(rms(x, self.epsilon), scale)
+    return y.astype(self.dtype or x.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -51,7 +54,9 @@ class LayerNorm(nn.Module):
     y = y - jnp.mean(y, -1, keepdims=True)
     y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.epsilon)
     if self.affine:
-      y = y * self.param("scale", nn.initializers.ones, x.shape[-1:])
+      y = broadcast.scale(
+          y, self.param("scale", nn.initializers.ones, x.shape[-1:]))
     if self.affine and self.bias:
-      y = y + self.param("bias", nn.initializers.zeros, x.shape[-1:])
+      y = broadcast.shift(
+          y, self.param("bias", nn.initializers.zeros, x.shape[-1:]))
     return y.astype(self.dtype or x.dtype)
