@@ -6,7 +6,8 @@
 The same weights and inputs on both sides, float32: one forward pass, and one
 training step (squared error, AdamW). Ours keeps the products with weights for
 the backward pass and computes the rest again (remat="dots"), which takes no
-more time than keeping all, as the peer does. The peer runs under an interpreter that has torch and diffusers: `pip install dreamgen_jax[peers]`.
+more time than keeping all, as the peer does. The peer runs under an
+interpreter that has torch and diffusers: `pip install dreamgen_jax[peers]`.
 """
 
 import json
