@@ -7,7 +7,7 @@ import grain
 import numpy as np
 
 from dreamgen_jax import errors
-from dreamgen_jax.data import mix
+from dreamgen_jax.data import memory, mix
 
 _GOLDEN = (5**0.5 - 1) / 2  # its multiples fill [0, 1) evenly at any time
 
@@ -71,6 +71,7 @@ def loader(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int, *,
         f"The batch size {batch_size} must be a multiple of the {hosts} "
         "hosts."
     )
+  memory.keep()
   dataset = mix.mix(sources, batch_size, seed, then)
   return Loader(dataset, batch_size, host, hosts, num_threads, prefetch)
 
@@ -115,16 +116,17 @@ class Buckets:
 
 
 def bucketed(buckets: Sequence[Sequence[Any]], batch_size: int, seed: int, *,
-             then: Callable[[dict], dict] | None = None
-             ) -> Loader | Buckets:
+             then: Callable[[dict], dict] | None = None,
+             host: int = 0, hosts: int = 1) -> Loader | Buckets:
   """Batches that are each of one bucket, as often as it has samples.
 
   Args:
     buckets: the sources of each, in equal shares; shapes are the bucket's own.
-    batch_size, seed, then: see `loader`.
+    batch_size, seed, then, host, hosts: see `loader`.
   """
   loaders = [
-      loader([(source, 1.0) for source in sources], batch_size, seed, then=then)
+      loader([(source, 1.0) for source in sources], batch_size, seed, then=then,
+             host=host, hosts=hosts)
       for sources in buckets]
   if len(loaders) == 1:
     return loaders[0]

@@ -19,8 +19,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from dreamgen_jax import errors, types
-from dreamgen_jax.data import video
+from dreamgen_jax.data import example, ranges, video
 
+_VIDEO = "episode_metadata/video/"
 YOUNGER = ("steps/action_disagreement", "episode_metadata/has_disagreement")
 
 
@@ -114,13 +115,15 @@ def steps(episode: types.Episode,
 
 
 def to_record(episode: types.Episode, embodiment: types.Embodiment,
-              cameras: Sequence[str] | None = None) -> dict[str, Any]:
+              cameras: Sequence[str] | None = None,
+              codec: str = "h264") -> dict[str, Any]:
   """An episode as nested columns, ready for TFDS.
 
   Args:
     episode: what to store; its videos are encoded here.
     embodiment: gives the widths of state and action.
     cameras: which cameras to keep; None keeps all.
+    codec: of the videos, see `video.encode`.
 
   Raises:
     DataError: wrong widths or lengths, a camera missing, no frame.
@@ -151,7 +154,7 @@ def to_record(episode: types.Episode, embodiment: types.Embodiment,
               -1 if episode.success is None else episode.success
           ),
           "video": {
-              camera: video.encode(frames, episode.clock.video_hz)
+              camera: video.encode(frames, episode.clock.video_hz, codec)
               for camera, frames in videos.items()
           },
           "origin": json.dumps(dataclasses.asdict(episode.origin)).encode(),
@@ -166,7 +169,8 @@ def from_record(record: Mapping[str, Any], cameras: Sequence[str] | None = None,
   """The episode of a record of nested columns, as `Dataset.record` gives it.
 
   Args:
-    record: columns of `steps`, and `episode_metadata`.
+    record: columns of `steps`, and `episode_metadata`; videos are bytes, or
+      parts of a file.
     cameras: which cameras to decode; None decodes all, () none.
     frames: which frames to decode, in that order; None decodes all.
 
@@ -210,6 +214,37 @@ def from_record(record: Mapping[str, Any], cameras: Sequence[str] | None = None,
       success=None if success < 0 else bool(success),
       facts=json.loads(meta["facts"]),
   )
+
+
+def columns(part: ranges.Part,
+            spec: Mapping[str, tuple[tuple, str]]) -> dict[str, Any]:
+  """A record of a file as nested columns, for windows.
+
+  Videos stay parts of the file; of a text that steps repeat, the first is read.
+
+  Args:
+    part: the serialised record.
+    spec: see `flat`.
+
+  Raises:
+    DataError: a feature is missing.
+  """
+  found = example.features(part)
+  nested: dict[str, Any] = {}
+  for name, (shape, dtype) in spec.items():
+    if name not in found:
+      raise errors.DataError(f"A record has no feature {name!r}.")
+    *groups, leaf = name.split("/")
+    inside = nested
+    for group in groups:
+      inside = inside.setdefault(group, {})
+    if dtype == "text":
+      text = found[name].first()
+      values = [text if name.startswith(_VIDEO) else text.read()]
+    else:
+      values = found[name].values().astype(dtype).reshape(-1, *shape)
+    inside[leaf] = values if groups[0] == "steps" else values[0]
+  return nested
 
 
 def index_row(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def write(
     make: Callable[[str], types.Episode | None] | None = None,
     make_many: Callable[[list[str]], Iterable[types.Episode]] | None = None,
     host: int = 0, hosts: int = 1, barrier: Callable[[], None] | None = None,
-    overwrite: bool = False,
+    overwrite: bool = False, codec: str = "h264",
 ) -> dataset.Dataset:
   """Writes a dataset; a killed run goes on where it stopped.
 
@@ -59,6 +59,7 @@ def write(
     host, hosts: which of how many processes this is; host 0 publishes.
     barrier: waits for the other hosts; needed if hosts > 1.
     overwrite: replaces a published dataset with another content key.
+    codec: of the videos: "h264" is small, "jpeg" fast to read in windows.
 
   Raises:
     DataError: the folder holds another dataset, or an episode does not fit.
@@ -76,7 +77,8 @@ def write(
   spec = record.features(embodiment, cameras)
   writer = shards.Writer(path, name, spec, num_shards)
   key = shards.digest_of([digest, name, items, content, num_shards,
-                          spec.to_json(), dataclasses.asdict(embodiment)])
+                          spec.to_json(), dataclasses.asdict(embodiment),
+                          *([] if codec == "h264" else [codec])])
   identity = record.identity(embodiment, cameras)
   if shards.is_published(path):
     found = dataset.Dataset(path)
@@ -102,7 +104,7 @@ def write(
     barrier()  # all have seen the same before anything changes
   if mine:
     _make(store, mine, many, lambda episode: record.to_record(
-        episode, embodiment, cameras), writer)
+        episode, embodiment, cameras, codec), writer)
   if barrier:
     barrier()
   for i, (part_key, part) in enumerate(parts):
