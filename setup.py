@@ -11,6 +11,8 @@ VERSION = re.search(
 ).group(1)
 
 SIM = ["mujoco==3.17.0", "gymnasium>=1.0,<2"]
+# Policies over the wire: openpi's and GR00T's protocols.
+SERVE = ["msgpack>=1.1,<2", "pyzmq>=26,<28", "websockets>=15,<18"]
 DEV = [
     "pytest>=9,<10",
     "pytest-xdist>=3.8,<4",
@@ -61,5 +63,7 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.10,<4.10",
         "tokenizers>=0.21,<0.24",
     ],
-    extras_require={"sim": SIM, "dev": DEV, "tpu": TPU, "peers": PEERS},
+    extras_require={
+        "sim": SIM, "serve": SERVE, "dev": DEV, "tpu": TPU, "peers": PEERS,
+    },
 )

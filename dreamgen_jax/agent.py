@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import errors, interfaces
+from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.data import normalize
 
 
@@ -21,7 +21,8 @@ class Agent:
     action: normalizer of its chunks.
     state: normalizer of the states it sees; None where it never saw one.
     language: what the policy reads instructions with.
-    embodiment: id of the robot.
+    embodiment: id of the robot, as the policy knows it.
+    robot: what its states and actions mean.
   """
 
   model: interfaces.Policy
@@ -30,6 +31,7 @@ class Agent:
   state: normalize.Normalizer | None
   language: "Language"
   embodiment: int
+  robot: types.Embodiment
 
   def __call__(self, observation: dict[str, Any],
                keys: jax.Array) -> np.ndarray:

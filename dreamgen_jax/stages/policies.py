@@ -29,7 +29,7 @@ def load(folder: pathlib.Path) -> agent_lib.Agent:
   return agent_lib.Agent(
       model=build(facts["model"], robot, facts["cameras"], words),
       params=params, language=words,
-      embodiment=facts.get("embodiment_id", robot.id),
+      embodiment=facts.get("embodiment_id", robot.id), robot=robot,
       action=action,
       state=facts["state"] and normalize.Normalizer.from_json(facts["state"]))
 

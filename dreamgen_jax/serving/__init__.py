@@ -1,0 +1,1 @@
+"""Policies over the wire: two protocols, one batcher."""
