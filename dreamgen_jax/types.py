@@ -136,6 +136,8 @@ class Key:
     absolute: absolute targets repeat past an episode's end, relative ones
       are zero there.
     normalize: "min_max", "q99", "mean_std" or "identity".
+    rotation: how a rotation is written, see `data.orientation`; "" for none.
+    gripper: what 1 means, "open" or "closed"; "" where it is no gripper.
   """
 
   name: str
@@ -144,6 +146,8 @@ class Key:
   kind: str = "position"
   absolute: bool = True
   normalize: str = "min_max"
+  rotation: str = ""
+  gripper: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
