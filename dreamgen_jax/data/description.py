@@ -1,0 +1,183 @@
+"""What a TFDS folder says of itself, without TensorFlow: features and files.
+
+Folders may be local, or remote (gs://, s3://) where etils finds a library for
+them, such as gcsfs.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from dreamgen_jax import errors
+
+_INFO = "dataset_info.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+  """One feature.
+
+  Attributes:
+    shape: of its value; without the axis of steps, where it has one.
+    dtype: numpy's name of it; "text" for strings.
+    coding: "numbers", "text", "image" (encoded), or "raw" and "zlib" for
+      arrays that are kept as bytes.
+    in_steps: whether there is one value per step.
+  """
+
+  shape: tuple[int | None, ...]
+  dtype: str
+  coding: str
+  in_steps: bool
+
+  @property
+  def size(self) -> int:
+    """Numbers per value; 0 where the shape is open."""
+    return math.prod(n or 0 for n in self.shape)
+
+  def __str__(self) -> str:
+    shape = ", ".join("?" if n is None else str(n) for n in self.shape)
+    kind = "image" if self.coding == "image" else self.dtype
+    return f"{kind}[{shape}]" if shape else kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """One file of records; `count` is what the description promises."""
+
+  split: str
+  number: int
+  file: str
+  count: int
+  found: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+  """A dataset's folder.
+
+  Attributes:
+    path: where dataset_info.json lies; as text, as it may be remote.
+    name: TFDS's.
+    fields: path of each feature, joined by "/" -> what it is.
+    shards: all splits' files, in order.
+    format: "tfrecord" or "array_record".
+    metadata: what the builder added.
+  """
+
+  path: str
+  name: str
+  fields: dict[str, Field]
+  shards: tuple[Shard, ...]
+  format: str
+  metadata: dict[str, Any]
+
+  @property
+  def splits(self) -> list[str]:
+    """Names, in order."""
+    return list(dict.fromkeys(shard.split for shard in self.shards))
+
+
+def read(path: str | os.PathLike) -> Description:
+  """Reads the description of a folder, or of the newest version in it.
+
+  Raises:
+    DataError: no such folder, no description, or a damaged one.
+  """
+  folder = find(path)
+  try:
+    info = tfds.builder_from_directory(folder).info
+    shards = _shards(folder, info)
+    return Description(
+        path=folder, name=info.name,
+        fields=dict(sorted(_fields(info.features).items())),
+        shards=tuple(shards), format=info.file_format.value,
+        metadata=dict(info.metadata or {}))
+  except errors.DataError:
+    raise
+  except Exception as error:  # TFDS raises whatever its parsers raise
+    raise errors.DataError(
+        f"The description of the dataset {folder} cannot be read: "
+        f"{_first_line(error)}") from error
+
+
+def find(path: str | os.PathLike) -> str:
+  """The folder of dataset_info.json: `path`, or its newest version below."""
+  try:
+    folder = epath.Path(path)
+    if not folder.is_dir():
+      raise errors.DataError(f"There is no dataset folder {path}.")
+    for _ in range(3):  # name/config/version
+      if (folder / _INFO).exists():
+        return os.fspath(folder)
+      inner = [child for child in folder.iterdir()
+               if child.is_dir() and not child.name.startswith(".")]
+      versions = [child for child in inner if _version(child.name)]
+      if not versions and len(inner) != 1:
+        break
+      folder = max(versions, key=lambda child: _version(child.name),
+                   default=inner[0])
+  except (ImportError, KeyError, OSError) as error:
+    raise errors.DataError(
+        f"{path} cannot be opened: {_first_line(error)}.") from error
+  raise errors.DataError(
+      f"{path} is not a finished TFDS dataset: it has no {_INFO}.")
+
+
+def _fields(feature: Any, name: str = "", in_steps: bool = False
+            ) -> dict[str, Field]:
+  """Path -> field, of a feature and all that is in it."""
+  if isinstance(feature, tfds.features.FeaturesDict):
+    return {
+        path: field for key, child in feature.items()
+        for path, field in _fields(
+            child, f"{name}/{key}" if name else key, in_steps).items()}
+  if isinstance(feature, tfds.features.Dataset | tfds.features.Sequence):
+    inner = _fields(feature.feature, name, True)
+    return inner if not in_steps else {  # a list in every step
+        path: dataclasses.replace(field, shape=(None, *field.shape))
+        for path, field in inner.items()}
+  dtype = np.dtype(feature.np_dtype)
+  if isinstance(feature, tfds.features.Image):
+    coding = "image"
+  elif dtype.kind in "OSU":
+    coding = "text"
+  else:
+    way = getattr(getattr(feature, "_encoding", None), "value", "none")
+    coding = {"none": "numbers", "bytes": "raw"}.get(str(way), str(way))
+  return {name: Field(
+      tuple(feature.shape), "text" if coding == "text" else dtype.name, coding,
+      in_steps)}
+
+
+def _shards(folder: str, info: Any) -> list[Shard]:
+  there = {child.name for child in epath.Path(folder).iterdir()}
+  found = [
+      Shard(name, number, os.fspath(file), count,
+            pathlib.PurePosixPath(file).name in there)
+      for name, split in info.splits.items()
+      for number, (file, count) in enumerate(
+          zip(split.filepaths, split.shard_lengths, strict=True))]
+  if not any(shard.found for shard in found):
+    raise errors.DataError(
+        f"{folder} has none of the {len(found)} record files that its "
+        "description names.")
+  return found
+
+
+def _version(name: str) -> tuple[int, ...]:
+  parts = name.split(".")
+  if len(parts) != 3 or not all(part.isdigit() for part in parts):
+    return ()
+  return tuple(int(part) for part in parts)
+
+
+def _first_line(error: BaseException) -> str:
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return lines[0].rstrip(".")
