@@ -6,10 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dreamgen_jax import dreamer, errors, interfaces, types
-from dreamgen_jax.data import dataset, labels, normalize, record
+from dreamgen_jax.data import dataset, labels, normalize, record, resample
+
+STATES = ("zero", "decoded", "recorded")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,10 +27,17 @@ class Annotator:
     cameras: the views it reads, in order.
     samples: noise samples per window; their spread tells how sure it is.
     weights: of overlapping chunks, see `labels.aggregate`.
-    batch_size: frame pairs per call.
+    batch_size: windows, and frames, per call.
     digest: of the weights, kept with every label.
     whole: no label (NaN) where a pair's second frame would come after the
       last, as a latent action of a shorter time would be another one.
+    stride: frames from one window to the next; 1 is as released. Where it
+      divides the gap, few frames are looked at, and each step still has
+      horizon / stride windows.
+    state: which states go with the labels: "zero" for none (whoever reads them
+      sees zeros and a flag), "decoded" from the video, or "recorded", as far
+      as the episode has them.
+    state_normalizer: of states that can be decoded, or None.
   """
 
   model: interfaces.Labeler
@@ -41,10 +51,21 @@ class Annotator:
   batch_size: int
   digest: str
   whole: bool = False
+  stride: int = 1
+  state: str = "zero"
+  state_normalizer: normalize.Normalizer | None = None
+
+  def __post_init__(self):
+    if self.state not in STATES:
+      raise errors.ConfigError(
+          f"Unknown state {self.state!r}; have: {', '.join(STATES)}.")
+    if self.state == "decoded" and self.state_normalizer is None:
+      raise errors.ConfigError(
+          "This labeler decodes no states; train it with config.state = True.")
 
   def label(self, episodes: Iterable[types.Episode]
             ) -> Iterator[types.Episode]:
-    """Episodes with action and spread; state is dropped, as it is unknown.
+    """Episodes with action, spread, disagreement, and state as chosen.
 
     Noise is keyed by the episode's seed and the window, so a label does not
     depend on what else is labelled.
@@ -60,11 +81,15 @@ class Annotator:
             f"labeler reads; it has {', '.join(episode.video)}.")
       video = np.stack([episode.video[c] for c in self.cameras], axis=1)
       try:
-        pairs, starts = labels.windows(
-            len(video), episode.clock.video_hz, self.time_base, self.whole)
+        index, starts = labels.windows(
+            len(video), episode.clock.video_hz, self.time_base, self.whole,
+            getattr(self.model.config, "frames", 2), self.stride)
       except errors.DataError as error:
         raise errors.DataError(f"Episode {episode.id!r}: {error}") from error
-      chunks = self._chunks(video, pairs, episode.origin.seed)
+      frames, rows = np.unique(index, return_inverse=True)
+      seen = self._see(video[frames])
+      chunks = self._chunks(
+          seen, rows.reshape(index.shape), episode.origin.seed)
       clock = types.Clock(episode.clock.video_hz, self.time_base.control_hz)
       steps = record.num_steps(len(video), clock)
       reached = steps if not self.whole else min(
@@ -76,36 +101,82 @@ class Annotator:
           episode, action=np.pad(found.action, rest, constant_values=np.nan),
           spread=np.pad(found.spread, rest),
           disagreement=np.pad(found.disagreement, rest),
-          state=None, clock=clock,
-          embodiment=self.embodiment.name,
-          origin=dataclasses.replace(episode.origin, labeler=self.digest))
+          state=self._state(episode, seen, frames, steps), clock=clock,
+          embodiment=self.embodiment.name, origin=dataclasses.replace(
+              episode.origin, labeler=self.digest,
+              state_decoded=self.state == "decoded"))
 
-  def _chunks(self, video: np.ndarray, pairs: np.ndarray,
+  def _see(self, video: np.ndarray) -> jax.Array:
+    """Frames [f,v,h,w,3] -> what the labeler makes of each, on the device."""
+    look = _eye(self.model)
+    return jnp.concatenate([
+        look(self.params, dreamer.pad(part, self.batch_size))[:len(part)]
+        for part in _parts(video, self.batch_size)])
+
+  def _chunks(self, seen: jax.Array, rows: np.ndarray,
               seed: int) -> np.ndarray:
-    """video [f,v,h,w,3], pairs [p,2] -> f64[k,p,u,a], binaries not rounded."""
-    out, robot = [], self.embodiment.id
-    for begin in range(0, len(pairs), self.batch_size):
-      part = pairs[begin:begin + self.batch_size]
-      rows = dreamer.pad(part, self.batch_size)
-      index = dreamer.pad(np.arange(begin, begin + len(part)),
-                          self.batch_size)
-      found = np.asarray(_sampler(self.model, self.samples, robot)(
-          self.params, np.uint32(seed % 2**32), index, video[rows]))
-      out.append(found[:, :len(part), :, :self.embodiment.action_dim])
+    """Seen frames, windows [p,f] of them -> f64[k,p,u,a], physical units.
+
+    Binaries are not rounded yet.
+    """
+    sample, out = _sampler(
+        self.model, self.samples, self.embodiment.id), []
+    for index in _parts(np.arange(len(rows)), self.batch_size):
+      padded = dreamer.pad(index, self.batch_size)
+      found = np.asarray(sample(
+          self.params, np.uint32(seed % 2**32), padded, seen[rows[padded]]))
+      out.append(found[:, :len(index), :, :self.embodiment.action_dim])
     return labels.to_physical(np.concatenate(out, axis=1), self.normalizer)
 
+  def _state(self, episode: types.Episode, seen: jax.Array,
+             frames: np.ndarray, steps: int) -> np.ndarray | None:
+    """States f32[steps,s], or None."""
+    keys = self.embodiment.state
+    wanted = np.arange(steps) / self.time_base.control_hz  # s
+    if self.state == "recorded" and episode.state is not None:
+      times = np.arange(len(episode.state)) / episode.clock.control_hz
+      return resample.between(episode.state, keys, times, wanted)
+    if self.state != "decoded":
+      return None
+    decode = _decoder(self.model, self.embodiment.id)
+    found = np.concatenate([
+        np.asarray(decode(self.params, dreamer.pad(part, self.batch_size))
+                   )[:len(part)]
+        for part in _parts(np.asarray(seen), self.batch_size)])
+    assert self.state_normalizer is not None  # checked at the start
+    return resample.between(self.state_normalizer.undo(found), keys,
+                            frames / episode.clock.video_hz, wanted)
 
-@functools.cache  # one compiled program for all weights of a model
+
+def _parts(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+  return (rows[begin:begin + size] for begin in range(0, len(rows), size))
+
+
+# One compiled program each for all weights of a model.
+
+
+@functools.cache
+def _eye(model: interfaces.Labeler) -> Any:
+  return jax.jit(model.see)
+
+
+@functools.cache
 def _sampler(model: interfaces.Labeler, samples: int, robot: int) -> Any:
 
   @jax.jit
-  def sample(params, seed, index, images):
+  def sample(params, seed, index, seen):
     keys = jax.vmap(
         lambda i: jax.random.fold_in(jax.random.key(seed), i))(index)
-    embodiment = np.full(len(images), robot, np.int32)
-    return model.label_samples(params, keys, images, embodiment, samples)
+    embodiment = np.full(len(seen), robot, np.int32)
+    return model.label(params, keys, seen, embodiment, samples)
 
   return sample
+
+
+@functools.cache
+def _decoder(model: Any, robot: int) -> Any:
+  return jax.jit(lambda params, seen: model.state(
+      params, seen, np.full(len(seen), robot, np.int32)))
 
 
 def load(meta: dict[str, Any], model: interfaces.Labeler,
@@ -117,33 +188,6 @@ def load(meta: dict[str, Any], model: interfaces.Labeler,
       normalizer=normalize.Normalizer.from_json(meta["normalizer"]),
       embodiment=dataset.embodiment_from_dict(meta["embodiment"]),
       cameras=tuple(meta["cameras"]), whole=meta.get("whole", False),
+      state_normalizer=meta.get("state") and normalize.Normalizer.from_json(
+          meta["state"]),
       **settings)
-
-
-def agreement(truth: np.ndarray, found: np.ndarray,
-              keys: tuple[types.Key, ...]) -> dict[str, Any]:
-  """How well labels f32[n,a] match recorded actions f32[n,a].
-
-  Returns:
-    {"r2": {dimension: value}, "rmse": {dimension: value}, "accuracy":
-    {dimension: value}}; the last for binary keys only. An angle's error is
-    taken the short way round.
-  """
-  result: dict[str, Any] = {"r2": {}, "rmse": {}, "accuracy": {}}
-  start = 0
-  for key in keys:
-    for i in range(key.dims):
-      name = f"{key.name}[{i}]" if key.dims > 1 else key.name
-      a, b = truth[:, start + i], found[:, start + i]
-      if key.kind == "binary":
-        result["accuracy"][name] = float(np.mean((a > 0.5) == (b > 0.5)))
-        continue
-      error = b - a
-      if key.kind == "angle":
-        turn = 360.0 if key.unit == "deg" else 2 * np.pi
-        error = error - turn * np.round(error / turn)
-      result["rmse"][name] = float(np.sqrt(np.mean(error**2)))
-      result["r2"][name] = float(
-          1 - np.sum(error**2) / max(np.sum((a - a.mean()) ** 2), 1e-12))
-    start += key.dims
-  return result

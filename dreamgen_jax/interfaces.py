@@ -71,6 +71,10 @@ class WorldModel(Trainable, Protocol):
                tau: types.Array) -> types.Array:
     """Velocity error of each clip, f32[b], at the noise level tau f32[b]."""
 
+  def guess(self, params: Params, rng: types.Array, batch: Batch,
+            tau: types.Array) -> types.Array:
+    """What a clip made noisy to tau f32[b] is taken for: its latent."""
+
   def generate(self, params: Params, rng: types.Array, frame: types.Array,
                text: Batch, empty_text: Batch, *, steps: int | None = None,
                guidance: float | None = None) -> types.Array:
@@ -78,22 +82,27 @@ class WorldModel(Trainable, Protocol):
 
 
 class Labeler(Trainable, Protocol):
-  """Batch: images u8[b,2,v,h,w,3] and, unless it learns without actions,
+  """Batch: images u8[b,f,v,h,w,3] and, unless it learns without actions,
   action f32[b,u,a], mask bool[b,u,a], embodiment i32[b].
 
   Its config has camera_size, the side of the images; its fields action_dim,
-  horizon and views, where it has them, are set by the stage.
+  horizon, views and frames, where it has them, are set by the stage. `f` is
+  frames, or 2: the first and last of what a chunk is decoded from.
+
+  One that can decode states has the field state_dim, 0 until a stage sets it;
+  then batches hold state f32[b,f,s] and state_mask bool[b,f], and it has
+  `state(params, seen, embodiment) -> f32[b,s]`, normalised.
   """
 
-  def label(self, params: Params, rng: types.Array, images: types.Array,
-            embodiment: types.Array) -> types.Array:
-    """Frame pairs u8[b,2,v,h,w,3] -> normalised action chunks f32[b,u,a]."""
+  def see(self, params: Params, images: types.Array) -> types.Array:
+    """Frames in all views u8[b,v,h,w,3] -> what it makes of each, [b,...]."""
 
-  def label_samples(
-      self, params: Params, rng: types.Array, images: types.Array,
-      embodiment: types.Array, samples: int,
-  ) -> types.Array:
-    """`label`, `samples` times: f32[k,b,u,a]; `rng` is one key per pair."""
+  def label(self, params: Params, rng: types.Array, seen: types.Array,
+            embodiment: types.Array, samples: int = 1) -> types.Array:
+    """Seen frames [b,f,...] -> normalised action chunks f32[k,b,u,a].
+
+    `rng` is one key, or one per window; k = samples.
+    """
 
 
 class Policy(Trainable, Protocol):

@@ -127,10 +127,10 @@ def pairs(frames: int, timebase: TimeBase, whole: bool = False,
         f"A video of {(frames - 1) / timebase.video_hz:g} s has no two frames "
         f"that are {timebase.gap_seconds:g} s apart, as this labeler needs.")
   if stride * timebase.control_hz > timebase.horizon * timebase.video_hz:
+    reach = timebase.horizon * timebase.video_hz / timebase.control_hz
     raise errors.DataError(
         f"Windows every {stride} frames leave steps unlabelled: a chunk is as "
-        f"long as {timebase.horizon * timebase.video_hz / timebase.control_hz:g}"
-        " frames; make the stride no longer.")
+        f"long as {reach:g} frames; make the stride no longer.")
   first = np.arange(0, frames - gap if whole else frames, stride)
   offsets = np.linspace(0, gap, images).round().astype(np.int64)
   return np.minimum(first[:, None] + offsets, frames - 1)

@@ -7,8 +7,8 @@ Formulas and zero-range rules are those of GR00T's released normalisers:
   mean_std  (x - mean) / std, passed through where std = 0
   identity  x
 Keys of kind "angle" or "rotation" are divided by half a turn instead (identity
-leaves them alone). "binary" keys always go from {0, 1} to {-1, 1} and back by x > 0;
-GR00T's released weights want {0, 1}: `binary_low=0.0`.
+leaves them alone). "binary" keys always go from {0, 1} to {-1, 1} and back by
+x > 0; GR00T's released weights want {0, 1}: `binary_low=0.0`.
 """
 
 import dataclasses

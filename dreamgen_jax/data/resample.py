@@ -48,13 +48,20 @@ def vectors(values: np.ndarray, keys: Sequence[types.Key], from_hz: float,
     )
   n = len(values)
   count = math.floor((n - 1) * to_hz / from_hz + _EPSILON) + 1
-  at = np.arange(count) * (from_hz / to_hz)  # in old steps
-  columns, start = [], 0
-  for key in keys:
-    part = values[:, start:start + key.dims]
-    columns.append(_column(part, key, at, from_hz / to_hz))
-    start += key.dims
-  return np.concatenate(columns, axis=1).astype(np.float32)
+  return _columns(values, keys, np.arange(count) * (from_hz / to_hz),
+                  from_hz / to_hz)
+
+
+def between(values: np.ndarray, keys: Sequence[types.Key], times: np.ndarray,
+            wanted: np.ndarray) -> np.ndarray:
+  """Absolute vectors float[n, d] of some times, at others: float32[n', d].
+
+  As `vectors`, for samples that are not evenly apart; `times` ascend, and
+  beyond them the first and last value hold.
+  """
+  at = np.interp(wanted, times, np.arange(len(times)))
+  keys = [dataclasses.replace(key, absolute=True) for key in keys]
+  return _columns(values, keys, at, 1.0)
 
 
 def to_clock(episode: types.Episode, clock: types.Clock,
@@ -89,6 +96,15 @@ def to_clock(episode: types.Episode, clock: types.Clock,
       disagreement=rows(episode.disagreement, spreads),
       clock=clock,
   )
+
+
+def _columns(values, keys, at, step) -> np.ndarray:
+  """`_column` of every key, float32."""
+  columns, start = [], 0
+  for key in keys:
+    columns.append(_column(values[:, start:start + key.dims], key, at, step))
+    start += key.dims
+  return np.concatenate(columns, axis=1).astype(np.float32)
 
 
 def _column(part, key, at, step) -> np.ndarray:

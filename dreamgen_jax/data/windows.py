@@ -15,7 +15,7 @@ import numpy as np
 
 from dreamgen_jax import errors, registry, types
 from dreamgen_jax.data import dataset as dataset_lib
-from dreamgen_jax.data import images, views
+from dreamgen_jax.data import images, padding, views
 
 
 class Episodes(Protocol):
@@ -184,13 +184,15 @@ class Pairs(_Windows):
   {"images" u8[2,v,h,w,3], "action" f32[u,a], "mask" bool[u,a],
   "embodiment" i32[], "id"}. As in the released IDM every frame starts a pair,
   the second frame is clamped to the last, and chunks are padded by
-  `pad_chunk`; the mask is False only where no label is known. Without a
-  horizon, {"images", "id"} of any video, for latent actions.
+  `padding.chunk`; the mask is False only where no label is known. Without a
+  horizon, {"images", "id"} of any video, for latent actions. With a normalizer
+  of states also the frames' own, "state" f32[2,s] and "state_mask" bool[2].
   """
 
   def __init__(self, episodes: Episodes, *, cameras: Sequence[str], gap: float,
                horizon: int, stride: int = 1, padded: bool = True,
-               size: tuple[int, int] | None = None, normalizer=None):
+               size: tuple[int, int] | None = None, normalizer=None,
+               frames: int = 2, state_normalizer=None):
     """Pairs `gap` seconds apart with `horizon` control steps.
 
     Args:
@@ -203,24 +205,28 @@ class Pairs(_Windows):
       padded: False leaves out pairs that reach past their episode's end.
       size: (h, w) to resize to; None keeps the dataset's.
       normalizer: `normalize.Normalizer` of the actions, or None.
+      frames: how many to show, evenly from the first to the second.
+      state_normalizer: `normalize.Normalizer` of the states, or None.
 
     Raises:
       DataError: the gap is less than one frame, or there is no pair.
     """
     super().__init__(episodes, size)
     self.cameras, self.horizon = tuple(cameras), horizon
-    self.normalizer = normalizer
+    self.normalizers = normalizer, state_normalizer
     self.gap_frames = round(gap * episodes.clock.video_hz)
     if self.gap_frames < 1:
       raise errors.DataError(
           f"A gap of {gap} s is less than one frame at "
           f"{episodes.clock.video_hz:g} Hz."
       )
-    frames, steps = episodes.index["frames"], episodes.index["steps"]
-    last = _last_acting_frame(episodes) if horizon else frames - 1
+    self.offsets = np.linspace(
+        0, self.gap_frames, frames).round().astype(np.int64)
+    ends, steps = episodes.index["frames"] - 1, episodes.index["steps"]
+    last = _last_acting_frame(episodes) if horizon else ends
     if not padded:
       ratio = episodes.clock.steps_per_frame
-      last = np.minimum(last, frames - 1 - self.gap_frames)
+      last = np.minimum(last, ends - self.gap_frames)
       if horizon:
         last = np.minimum(
             last, np.floor((steps - horizon) / ratio + 1e-6).astype(int))
@@ -231,18 +237,21 @@ class Pairs(_Windows):
   def __getitem__(self, i: int) -> dict[str, Any]:
     number, start = self.table[i].tolist()
     last = self.episodes.index["frames"][number] - 1
-    pair = [start, min(start + self.gap_frames, last)]
+    pair = np.minimum(start + self.offsets, last)
     episode = self.episodes.episode(number, self.cameras, pair)
     pictures = np.stack([
         self._pixels(episode.video[camera]) for camera in self.cameras
     ], axis=1)  # 2 v h w 3
     if not self.horizon:
       return {"images": pictures, "id": episode.id}
-    keys = self.episodes.embodiment.action
-    step = _step(start, episode.clock)
-    action, mask = chunk(episode.action, keys, step, self.horizon,
-                         self.normalizer)
-    return {
+    normalizer, state_normalizer = self.normalizers
+    action, mask = padding.chunk(
+        episode.action, self.episodes.embodiment.action,
+        _step(start, episode.clock), self.horizon, normalizer)
+    states = {} if state_normalizer is None else _states(
+        episode, pair * episode.clock.steps_per_frame, state_normalizer,
+        self.episodes.embodiment.state_dim)
+    return states | {
         "images": pictures,
         "action": action,
         "mask": mask,
@@ -257,7 +266,7 @@ class Observations(_Windows):
   {"image/<camera>" u8[o,h,w,3], "state" f32[o,s], "state_mask" bool[o],
   "action" f32[u,a], "mask" bool[u,a], "embodiment" i32[], "instruction",
   "id"}. Every frame starts a window. History before the first frame repeats
-  it; chunks are padded by `pad_chunk`.
+  it; chunks are padded by `padding.chunk`.
   """
 
   def __init__(self, episodes: Episodes, *, cameras: Sequence[str],
@@ -265,7 +274,7 @@ class Observations(_Windows):
                history_gap: float | None = None, first_action: int = 0,
                stride: int = 1, size: tuple[int, int] | None = None,
                embodiment_id: int | None = None, state_normalizer=None,
-               action_normalizer=None):
+               action_normalizer=None, weigh=None):
     """Observation histories with action chunks.
 
     Args:
@@ -281,6 +290,8 @@ class Observations(_Windows):
       size: (h, w) to resize to; None keeps the dataset's.
       embodiment_id: overrides the robots' own (dreams as their own robot).
       state_normalizer, action_normalizer: `normalize.Normalizer` or None.
+      weigh: episode -> float[n], how much each step counts; then there is
+        "weight" f32[u].
 
     Raises:
       DataError: no window.
@@ -292,7 +303,7 @@ class Observations(_Windows):
     if history_gap is None:
       history_gap = 1 / min(clock.video_hz, clock.control_hz)
     self.ages = history_gap * np.arange(history - 1, -1, -1)  # seconds
-    self.embodiment_id = embodiment_id
+    self.embodiment_id, self.weigh = embodiment_id, weigh
     self.normalizers = state_normalizer, action_normalizer
     last = _last_acting_frame(episodes)
     self._fill(np.where(episodes.index["has_action"], last, -1), stride,
@@ -306,22 +317,19 @@ class Observations(_Windows):
                       self.episodes.index["frames"][number])
     episode = self.episodes.episode(number, self.cameras, frames)
     state_normalizer, action_normalizer = self.normalizers
-    keys = self.episodes.embodiment.action
-    action, mask = chunk(
-        episode.action, keys, _step(start, clock) + self.first_action,
-        self.horizon, action_normalizer)
-    width = self.episodes.embodiment.state_dim
-    state = np.zeros((len(self.ages), width), np.float32)
-    if episode.state is not None:
-      steps = _nearest(seconds * clock.control_hz, len(episode.state))
-      state = episode.state[steps]
-      if state_normalizer is not None:
-        state = state_normalizer.apply(state)
-    return {
+    first = _step(start, clock) + self.first_action
+    action, mask = padding.chunk(
+        episode.action, self.episodes.embodiment.action, first, self.horizon,
+        action_normalizer)
+    extra = _states(episode, seconds * clock.control_hz, state_normalizer,
+                    self.episodes.embodiment.state_dim)
+    if self.weigh:
+      wanted = np.arange(first, first + self.horizon)
+      extra["weight"] = self.weigh(episode)[
+          np.clip(wanted, 0, len(episode.action) - 1)].astype(np.float32)
+    return extra | {
         **{f"image/{camera}": self._pixels(episode.video[camera])
            for camera in self.cameras},
-        "state": state.astype(np.float32),
-        "state_mask": np.full(len(state), episode.state is not None),
         "action": action,
         "mask": mask,
         "embodiment": np.int32(
@@ -332,32 +340,17 @@ class Observations(_Windows):
     }
 
 
-def pad_chunk(values: np.ndarray, keys: Sequence[types.Key], start: int,
-              horizon: int) -> np.ndarray:
-  """Rows start .. start + horizon of float[n, d], padded past both ends.
-
-  Absolute keys repeat the first or last row, relative ones are zero there
-  (as in GR00T's loader).
-  """
-  wanted = np.arange(start, start + horizon)
-  inside = np.clip(wanted, 0, len(values) - 1)
-  out = values[inside]
-  outside = wanted != inside
-  absolute = np.repeat([key.absolute for key in keys],
-                       [key.dims for key in keys])
-  out[np.ix_(outside, ~absolute)] = 0
-  return out
-
-
-def chunk(action: types.Array, keys: Sequence[types.Key], start: int,
-          horizon: int, normalizer=None) -> tuple[np.ndarray, np.ndarray]:
-  """(action f32[u,a], mask bool[u,a]); NaN labels become zero and masked."""
-  values = pad_chunk(action, keys, start, horizon)  # u a
-  mask = np.isfinite(values)
-  values = np.where(mask, values, 0)
-  if normalizer is not None:
-    values = np.where(mask, normalizer.apply(values), 0)
-  return values.astype(np.float32), mask
+def _states(episode: types.Episode, positions: np.ndarray, normalizer,
+            width: int) -> dict[str, np.ndarray]:
+  """States nearest to some control steps; zeros where none are known."""
+  known = episode.state is not None
+  state = np.zeros((len(positions), width), np.float32)
+  if episode.state is not None:
+    state = episode.state[_nearest(positions, len(episode.state))]
+    if normalizer is not None:
+      state = normalizer.apply(state)
+  return {"state": state.astype(np.float32),
+          "state_mask": np.full(len(positions), known)}
 
 
 def _last_acting_frame(episodes: Episodes) -> np.ndarray:

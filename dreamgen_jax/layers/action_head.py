@@ -267,14 +267,14 @@ def velocity_error(denoise: Denoise, action: types.Array, mask: types.Array,
   Args:
     denoise: the network.
     action, noise: f32[b,u,a].
-    mask: bool[b,u,a].
+    mask: bool[b,u,a], or the entries' shares in the mean.
     t: f32[b]; a little below 0 is possible.
     buckets: the network reads t * buckets, cut to an integer.
   """
   noisy = (1 - t)[:, None, None] * noise + t[:, None, None] * action
   velocity = denoise(noisy, (t * buckets).astype(jnp.int32))
   error = jnp.square(velocity - (action - noise))
-  return jnp.sum(jnp.where(mask, error, 0.0)) / jnp.maximum(mask.sum(), 1)
+  return jnp.sum(mask * error) / jnp.maximum(mask.sum(), 1e-6)
 
 
 def euler(denoise: Denoise, noise: types.Array, steps: int,

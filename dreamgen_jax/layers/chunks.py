@@ -48,9 +48,16 @@ def widen(x: types.Array, width: int, value: float = 0.0) -> types.Array:
 def mean(error: types.Array, share: types.Array,
          batch: interfaces.Batch) -> types.Array:
   """Mean of f32[b,u,a] by shares of that shape, and by the batch's `weight`."""
-  if "weight" in batch:
-    share = share * batch["weight"][:, None, None]
+  share = weighed(share, batch)
   return jnp.sum(share * error) / jnp.maximum(jnp.sum(share), 1e-6)
+
+
+def weighed(share: types.Array, batch: interfaces.Batch) -> types.Array:
+  """Shares [b,u,a] times `weight`, f32[b] or f32[b,u], if there is one."""
+  if "weight" not in batch:
+    return share
+  weight = batch["weight"]
+  return share * weight.reshape(*weight.shape, *[1] * (3 - weight.ndim))
 
 
 def keys(rng: types.Array, batch_size: int) -> types.Array:

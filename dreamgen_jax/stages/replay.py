@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from dreamgen_jax import annotator, errors, statistics
+from dreamgen_jax import agreement, errors, statistics
 from dreamgen_jax.data import rlds
+
+ALONE = True  # one host does it
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
@@ -43,7 +45,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       folder / "actions.npz", truth=recorded, labels=decoded,
       spread=np.concatenate([found.spread for _, found in pairs]),
       lengths=[len(real.action) for real, _ in pairs])
-  result = annotator.agreement(
+  result = agreement.agreement(
       recorded, decoded, labelled.embodiment.action)
   for name, successes in outcome.items():
     low, high = statistics.wilson(sum(successes), len(successes))

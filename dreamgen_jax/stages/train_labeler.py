@@ -3,9 +3,11 @@
 Reads demonstrations (RLDS with actions), alone or mixed 1:1 with other input
 of the same robot, such as themselves as a world model shows them; writes
 `checkpoint` with everything that labelling needs: time base, units, cameras,
-embodiment. Action keys that
-never move are an error, unless the optional `config.allow_constant` is set;
-they are labelled with their constant then.
+embodiment. Keys that never move are an error, unless the optional
+`config.allow_constant` is set; they are labelled with their constant then.
+With `config.state` the labeler learns to decode states, too. The episodes of
+the demonstrations that `config.leave_out` names are not learnt from; they are
+what it is measured on where there is no input `heldout`.
 """
 
 import dataclasses
@@ -15,53 +17,78 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import annotator, checkpoint, errors
-from dreamgen_jax.data import labels, loader, normalize, rlds, windows
+from dreamgen_jax import agreement, annotator, checkpoint, errors
+from dreamgen_jax.data import (
+  labels,
+  loader,
+  normalize,
+  rlds,
+  subset,
+  windows,
+)
 from dreamgen_jax.stages import labelers, models, train
-
-_FIELDS = ("images", "action", "mask", "embodiment")
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
   """Trains on frame pairs, measures whole labelled episodes."""
-  dataset = rlds.Dataset(inputs["demonstrations"] / "data")
+  sources = {name: rlds.Dataset(path / "data")
+             for name, path in inputs.items()}
+  heldout = sources.pop("heldout", None)
+  if config.get("leave_out"):
+    whole = sources["demonstrations"]
+    sources["demonstrations"] = subset.subset(whole, config.leave_out, True)
+    heldout = heldout or subset.subset(whole, config.leave_out)
+  if heldout is None:
+    raise errors.ConfigError(
+        "A labeler is measured on episodes it has not seen: give it an input "
+        "heldout, or name some in config.leave_out.")
+  dataset = sources["demonstrations"]
   robot = dataset.embodiment
   time_base = labels.TimeBase(
       control_hz=dataset.clock.control_hz, video_hz=dataset.clock.video_hz,
       **config.time_base)
-  model = labelers.build(config.model, robot, time_base, config.cameras)
+  decodes = config.get("state", False)
+  model = labelers.build(
+      config.model, robot, time_base, config.cameras, decodes)
   size = (model.config.camera_size,) * 2
   if robot.id >= model.config.embodiments:
     raise errors.ConfigError(
         f"Embodiment {robot.name!r} has the id {robot.id}, but the labeler has "
         f"weights for {model.config.embodiments} embodiments; set "
         f"model.kw.embodiments to {robot.id + 1} or more.")
+  statistics = normalize.compute(dataset)
+  constant = config.get("allow_constant", False)
   normalizer = normalize.Normalizer.create(
-      robot.action, normalize.compute(dataset)["action"],
-      allow_constant=config.get("allow_constant", False))
-  sources = [rlds.Dataset(path / "data") for name, path in inputs.items()
-             if name != "heldout"]
+      robot.action, statistics["action"], allow_constant=constant)
+  states = normalize.Normalizer.create(
+      robot.state, statistics["state"], allow_constant=constant
+  ) if decodes else None
+  wanted = set(model.example(1))
   batches = loader.loader(
       [(windows.Pairs(
           windows.Memory(source, config.cameras, size),
           cameras=config.cameras, gap=time_base.gap_seconds,
-          horizon=time_base.horizon, normalizer=normalizer), 1.0)
-       for source in sources], config.train.batch_size, config.train.seed,
-      then=lambda sample: {name: sample[name] for name in _FIELDS})
+          horizon=time_base.horizon, normalizer=normalizer,
+          frames=getattr(model.config, "frames", 2),
+          state_normalizer=states), 1.0)
+       for source in sources.values()],
+      config.train.batch_size, config.train.seed,
+      then=lambda sample: {name: sample[name] for name in wanted})
   facts = {
       "model": config.model.to_dict(), "time_base": time_base.to_dict(),
       "normalizer": normalizer.to_json(), "cameras": list(config.cameras),
+      "state": states and states.to_json(),
       "embodiment": dataclasses.asdict(robot)}
-  heldout = windows.Memory(
-      rlds.Dataset(inputs["heldout"] / "data"), config.cameras, size)
-  truth = [heldout.episode(i) for i in range(len(heldout))]
+  held = windows.Memory(heldout, config.cameras, size)
+  truth = [held.episode(i)
+           for i in np.flatnonzero(held.index["kept"]).tolist()]
 
   def evaluate(params, unused_step=0):
     labelled = list(annotator.load(
         facts, model, params, samples=1, weights="uniform", batch_size=64,
         digest="").label(truth))
-    found = annotator.agreement(
+    found = agreement.agreement(
         np.concatenate([e.action for e in truth]),
         np.concatenate([e.action for e in labelled]), robot.action)
     return {f"{kind}/{name}": value for kind, values in found.items()

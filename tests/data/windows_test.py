@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dreamgen_jax import errors, types
-from dreamgen_jax.data import rlds, windows
+from dreamgen_jax.data import padding, rlds, windows
 
 
 def _frame(image):
@@ -202,7 +202,7 @@ def test_pad_chunk_on_both_sides():
   keys = (types.Key("a", 1), types.Key("b", 1, absolute=False))
   values = np.array([[1, 10], [2, 20], [3, 30]], np.float32)
   np.testing.assert_array_equal(
-      windows.pad_chunk(values, keys, -1, 5),
+      padding.pad_chunk(values, keys, -1, 5),
       [[1, 0], [1, 10], [2, 20], [3, 30], [3, 0]])
 
 

@@ -45,7 +45,7 @@ def test_released_presets(preset, latent):
   labels = jax.eval_shape(
       model.label, shapes, jax.random.key(0),
       model.example(2)["images"], jnp.zeros(2, jnp.int32))
-  assert labels.shape == (2, 1, latent) and model.config.quirks
+  assert labels.shape == (1, 2, 1, latent) and model.config.quirks
   for path, leaf in paths.flatten(shapes).items():
     axes = next(axes for rule, axes in lapa.RULES if re.search(rule, path))
     assert axes or leaf.size < 2 ** 20, path  # nothing large is replicated
@@ -107,13 +107,13 @@ def test_a_latent_is_of_its_own_pair_in_its_order(model, params):
   label = jax.jit(model.label)
   images, row = _images(3), np.zeros(3, np.int32)
   key = jax.random.key(0)
-  found = label(params, key, images, row)
+  (found,) = label(params, key, images, row)
   assert found.shape == (3, 1, 16)
   np.testing.assert_allclose(
-      label(params, key, images[::-1], row)[::-1], found, atol=1e-5)
-  back = label(params, key, images[:, ::-1], row)
+      label(params, key, images[::-1], row)[0, ::-1], found, atol=1e-5)
+  back = label(params, key, images[:, ::-1], row)[0]
   assert np.abs(back - found).max() > 1e-3
-  samples = model.label_samples(params, key, images, row, 2)
+  samples = model.label(params, key, images, row, 2)
   np.testing.assert_allclose(samples, np.stack([found] * 2), atol=1e-5)
 
 
@@ -218,8 +218,12 @@ def test_released_looks_for_dead_codes():
 class Reader:
   """Instead of a latent, the brightness of both frames."""
 
-  def label_samples(self, params, rng, images, embodiment, samples):
-    seen = images[:, :, 0, 0, 0, 0].astype(jnp.float32)
+  config: None = None
+
+  def see(self, params, images):
+    return images[:, 0, 0, 0, 0].astype(jnp.float32)
+
+  def label(self, params, rng, seen, embodiment, samples):
     return jnp.tile(seen[:, None], (samples, 1, 1, 1))
 
 

@@ -81,9 +81,13 @@ def test_loss_at_a_given_time_and_noise(case):
   model, params, tensors, _ = case
   t = (0.999 - tensors["in/beta_sample"]) / 0.999
   np.testing.assert_allclose(t, tensors["out/t"], rtol=1e-5)
-  loss = jax.jit(model.loss_at)(
-      params, _pixels(tensors), _batch(tensors),
-      jnp.asarray(tensors["in/noise"]), jnp.asarray(t))
+
+  @jax.jit
+  def error(params, pixels, *rest):
+    return model.loss_at(params, model.look(params, pixels), *rest)
+
+  loss = error(params, _pixels(tensors), _batch(tensors),
+               jnp.asarray(tensors["in/noise"]), jnp.asarray(t))
   _close(loss, tensors["out/loss"][0])
 
 
@@ -107,7 +111,7 @@ def test_context_with_its_padding_and_sampled_actions(case):
 
   @jax.jit
   def label(params, pixels, noise, embodiment):
-    context = model.encode(params, pixels)
+    context = model.context(params, model.look(params, pixels))
     return context, model.denoise(params, noise, context, embodiment)
 
   context, action = label(

@@ -6,7 +6,9 @@ checkpoints of NVIDIA's GR00T-Dreams; the same networks at nano size label the
 tabletop at 64 pixels.
 
 Reads a batch of images u8[b,2,v,h,w,3] (square), action f32[b,u,a] normalised
-and zero padded, mask bool[b,u,a], embodiment i32[b] (row of its weights).
+and zero padded, mask bool[b,u,a], embodiment i32[b] (row of its weights); and,
+where it decodes states as well, those of both frames, state f32[b,2,s] and
+state_mask bool[b,2].
 """
 
 import dataclasses
@@ -42,6 +44,8 @@ class Config:
     time_buckets: the networks read floor(time_buckets * t).
     draws: times and noises per encoded frame pair in training; more of them
       cost little beside the vision tower, and teach the small DiT faster.
+    state_dim: `s`, width of the state that is decoded from each frame; 0, as
+      released, for none.
     dtype: compute dtype.
     remat: of the vision tower, see `layers.stack.repeat`.
   """
@@ -75,6 +79,7 @@ class Config:
   time_scale: float = 0.999
   time_buckets: int = 1000
   draws: int = 1
+  state_dim: int = dataclasses.field(default=0, metadata=interfaces.LATER)
   dtype: str = "float32"
   remat: str = "none"
 
@@ -151,7 +156,10 @@ RULES = [
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """The labeler as `interfaces.Labeler`; params {"encoder", "denoiser"}."""
+  """The labeler as `interfaces.Labeler`.
+
+  Params {"encoder", "denoiser"}, and "state" where states are decoded.
+  """
 
   config: Config
 
@@ -160,13 +168,20 @@ class Model:
     c = self.config
     encoder_rng, denoiser_rng = jax.random.split(rng)
     size = c.resizes[-1]
-    context, encoder = net.Encoder(c.net).init_with_output(
-        encoder_rng, jnp.zeros((1, 2, c.views, size, size, 3)))
+    seen, eye = net.Eye(c.net).init_with_output(
+        encoder_rng, jnp.zeros((1, c.views, size, size, 3)))
+    context, rest = net.Context(c.net).init_with_output(
+        encoder_rng, jnp.stack([seen, seen], axis=1))
     index = jnp.zeros(1, jnp.int32)
     denoiser = net.Denoiser(c.net).init(
         denoiser_rng, jnp.zeros((1, c.horizon, c.action_dim)), index, context,
         index)
-    return {"encoder": encoder["params"], "denoiser": denoiser["params"]}
+    params = {"encoder": eye["params"] | rest["params"],
+              "denoiser": denoiser["params"]}
+    if c.state_dim:
+      params["state"] = net.StateHead(c.net, c.state_dim).init(
+          jax.random.fold_in(rng, 0), seen, index)["params"]
+    return params
 
   def example(self, batch_size: int) -> interfaces.Batch:
     """Shapes and dtypes of a training batch."""
@@ -178,6 +193,9 @@ class Model:
         "mask": (chunk, jnp.bool_),
         "embodiment": ((b,), jnp.int32),
     }
+    if c.state_dim:
+      leaves |= {"state": ((b, 2, c.state_dim), jnp.float32),
+                 "state_mask": ((b, 2), jnp.bool_)}
     return {
         name: jax.ShapeDtypeStruct(shape, dtype)
         for name, (shape, dtype) in leaves.items()
@@ -187,7 +205,7 @@ class Model:
       self, params: interfaces.Params, rng: types.Array,
       batch: interfaces.Batch,
   ) -> tuple[types.Array, dict[str, types.Array]]:
-    """Mean squared error of the velocity over the mask.
+    """Mean squared error of the velocity over the mask, and of the states.
 
     Args:
       params: of `init`.
@@ -195,7 +213,7 @@ class Model:
       batch: see the file's docstring.
 
     Returns:
-      (scalar, {"flow": the same}).
+      (scalar, {"flow": error of the velocity, "state": of normalised states}).
     """
     c = self.config
     image_rng, time_rng, noise_rng, dropout_rng = jax.random.split(rng, 4)
@@ -204,37 +222,41 @@ class Model:
     t = action_head.draw_times(
         time_rng, c.draws * b, c.time_power, c.time_scale)
     noise = jax.random.normal(noise_rng, (c.draws * b, *chunk))
-    loss = self.loss_at(params, pixels, batch, noise, t, dropout_rng)
-    return loss, {"flow": loss}
+    seen = self.look(params, pixels)
+    flow = self.loss_at(params, seen, batch, noise, t, dropout_rng)
+    if not c.state_dim:
+      return flow, {"flow": flow}
+    state = self.state_error(params, seen, batch)
+    return flow + state, {"flow": flow, "state": state}
 
   def loss_at(
-      self, params: interfaces.Params, pixels: types.Array,
+      self, params: interfaces.Params, seen: types.Array,
       batch: interfaces.Batch, noise: types.Array, t: types.Array,
       rng: types.Array | None = None,
   ) -> types.Array:
-    """The loss for given images, noise and times.
+    """The velocity's error for given images, noise and times.
 
     As in the release t = 1 - tau: 0 is noise, 1 is data, and the networks
     predict data - noise.
 
     Args:
       params: of `init`.
-      pixels: prepared images f32[b,2,v,s,s,3].
+      seen: of `look`, f32[b,2,v,l,d].
       batch: action, mask and embodiment.
       noise: f32[k*b,u,a], k draws behind each other.
       t: f32[k*b].
       rng: for dropout; None for none.
     """
     c, train = self.config, rng is not None
-    rngs = dict(zip(("encoder", "denoiser"),
-                    jax.random.split(rng), strict=True)) if train else {}
+    rngs = {} if rng is None else dict(zip(
+        ("encoder", "denoiser"), jax.random.split(rng), strict=True))
 
     def apply(name, module, *inputs):
       return module(c.net, train).apply(
           {"params": params[name]}, *inputs,
           rngs={"dropout": rngs[name]} if train else None)
 
-    context = apply("encoder", net.Encoder, pixels)
+    context = apply("encoder", net.Context, seen)
     context, action, mask, embodiment = (
         einops.repeat(leaf, "b ... -> (k b) ...", k=len(t) // len(leaf))
         for leaf in (context, batch["action"], batch["mask"],
@@ -244,30 +266,41 @@ class Model:
             "denoiser", net.Denoiser, noisy, step, context, embodiment),
         action, mask, noise, t, c.time_buckets)
 
+  def state_error(self, params: interfaces.Params, seen: types.Array,
+                  batch: interfaces.Batch) -> types.Array:
+    """Mean squared error of both frames' normalised states, where known."""
+    found = jnp.stack([
+        self.state(params, seen[:, i], batch["embodiment"])
+        for i in range(seen.shape[1])], axis=1)  # b 2 s
+    known = batch["state_mask"][..., None]
+    error = jnp.where(known, jnp.square(found - batch["state"]), 0.0)
+    return error.sum() / jnp.maximum(known.sum() * self.config.state_dim, 1)
+
+  def see(self, params: interfaces.Params,
+          images: types.Array) -> types.Array:
+    """Frames in all views u8[b,v,h,w,3], square -> f32[b,v,l,d]."""
+    pixels = camera.prepare(self.config.images, images)
+    return self.look(params, pixels[:, None])[:, 0]
+
   def label(self, params: interfaces.Params, rng: types.Array,
-            images: types.Array, embodiment: types.Array) -> types.Array:
-    """Frame pairs -> one sample of the chunk each.
+            seen: types.Array, embodiment: types.Array,
+            samples: int = 1) -> types.Array:
+    """Pairs of seen frames -> samples of the chunk each.
 
     Args:
       params: of `init`.
-      rng: one key, or one per sample [b]; a sample's noise then depends on
-        its own key only, whatever the batch.
-      images: u8[b,2,v,h,w,3], square.
+      rng: one key, or one per pair [b]; a pair's noise then depends on its
+        own key only, whatever the batch.
+      seen: of `see`, f32[b,2,v,l,d].
       embodiment: i32[b], rows of the per-embodiment weights.
+      samples: k.
 
     Returns:
-      Normalised actions f32[b,u,a]; padded dimensions mean nothing.
+      Normalised actions f32[k,b,u,a]; padded dimensions mean nothing.
     """
-    return self.label_samples(params, rng, images, embodiment, 1)[0]
-
-  def label_samples(
-      self, params: interfaces.Params, rng: types.Array, images: types.Array,
-      embodiment: types.Array, samples: int,
-  ) -> types.Array:
-    """Like `label`, f32[k,b,u,a] with k = samples; images are encoded once."""
-    c, b = self.config, len(images)
-    context = self.encode(params, camera.prepare(c.images, images))
-    keys = chunks.keys(rng, b)
+    c = self.config
+    context = self.context(params, seen)
+    keys = chunks.keys(rng, len(seen))
 
     def draw(index):
       return jax.vmap(lambda key: jax.random.normal(
@@ -277,11 +310,25 @@ class Model:
         lambda index: self.denoise(params, draw(index), context, embodiment),
         jnp.arange(samples))
 
-  def encode(self, params: interfaces.Params,
-             pixels: types.Array) -> types.Array:
-    """Prepared images f32[b,2,v,s,s,3] -> context f32[b,l,d]."""
-    return net.Encoder(self.config.net).apply(
-        {"params": params["encoder"]}, pixels)
+  def state(self, params: interfaces.Params, seen: types.Array,
+            embodiment: types.Array) -> types.Array:
+    """Seen frames f32[b,v,l,d] -> normalised states f32[b,s]."""
+    return net.StateHead(self.config.net, self.config.state_dim).apply(
+        {"params": params["state"]}, seen, embodiment)
+
+  def look(self, params: interfaces.Params,
+           pixels: types.Array) -> types.Array:
+    """Prepared images f32[b,t,v,s,s,3] -> what is seen, f32[b,t,v,l,d]."""
+    seen = net.Eye(self.config.net).apply(
+        {"params": params["encoder"]},
+        einops.rearrange(pixels, "b t ... -> (b t) ..."))
+    return einops.rearrange(seen, "(b t) ... -> b t ...", t=pixels.shape[1])
+
+  def context(self, params: interfaces.Params,
+              seen: types.Array) -> types.Array:
+    """Pairs of seen frames f32[b,2,v,l,d] -> context f32[b,l,d]."""
+    return net.Context(self.config.net).apply(
+        {"params": params["encoder"]}, seen)
 
   def denoise(self, params: interfaces.Params, noise: types.Array,
               context: types.Array, embodiment: types.Array) -> types.Array:

@@ -1,12 +1,16 @@
-"""The two networks of the inverse dynamics model of GR00T-Dreams.
+"""The networks of the inverse dynamics model of GR00T-Dreams.
 
-  images f32[b,t,v,h,w,3] (t = the two frames) -> Encoder:
-    SigLIP 2 -> linear -> downsampling MLP -> + view embedding
-    -> zero padding on the left -> self-attention -> context f32[b,l,d]
+  one frame f32[b,v,h,w,3] -> Eye:
+    SigLIP 2 -> linear -> downsampling MLP -> seen f32[b,v,l,d]
+  two of them f32[b,t,v,l,d] -> Context:
+    + view embedding -> zero padding on the left -> self-attention -> f32[b,l,d]
   noisy chunk f32[b,u,a], integer step i32[b], context -> Denoiser:
     action encoder + positions -> DiT -> action decoder -> velocity f32[b,u,a]
+  one frame's seen -> StateHead (ours): the robot's state f32[b,s]
 
-The context does not depend on the step: it is computed once per frame pair.
+What is seen depends on one frame only, and the context not on the step: each
+is computed once, however many pairs a frame is of and however many steps there
+are.
 """
 
 import dataclasses
@@ -22,6 +26,7 @@ from dreamgen_jax.layers import action_head, norm
 
 # How often a projector halves the grid of tokens, by LLaVA's and NVILA's name.
 HALVINGS = {"mlp_doubledownsample": 2, "mlp_downsample": 1, "identity": 0}
+STATE_WIDTH = 64  # of each token, where a state is read off all of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,36 +88,48 @@ class Config:
         self.width, self.heads, self.dropout, train, self.dtype)
 
 
-class Encoder(nn.Module):
-  """Both frames in all views -> the context; see the file's docstring."""
+class Eye(nn.Module):
+  """One frame in all views -> its tokens; parameters lie with Context's."""
+
+  config: Config
+
+  @nn.compact
+  def __call__(self, images: types.Array) -> types.Array:
+    """f32[b,v,h,w,3] in [-1, 1] -> [b,v,l,d]."""
+    c = self.config
+    if c.logit:
+      self.param("logit_scale", nn.initializers.zeros, (1,))
+      self.param("logit_bias", nn.initializers.zeros, (1,))
+    x = rearrange(images, "b v h w c -> (b v) h w c")
+    x, _ = siglip.Tower(c.vision, name="vision")(x)  # b*v l d
+    x = nn.Dense(c.vision.width, dtype=c.dtype, name="vision_out")(x)
+    x = Projector(c, name="projector")(x)
+    return rearrange(x, "(b v) l d -> b v l d", v=images.shape[1])
+
+
+class Context(nn.Module):
+  """What is seen in both frames, t major, as keys and values for the chunk."""
 
   config: Config
   train: bool = False
 
   @nn.compact
-  def __call__(self, images: types.Array) -> types.Array:
-    """f32[b,t,v,h,w,3] in [-1, 1] -> f32[b,l,d].
+  def __call__(self, seen: types.Array) -> types.Array:
+    """[b,t,v,l,d] -> f32[b,l,d].
 
     Raises:
       ConfigError: more images per sample than the tables hold.
     """
     c = self.config
-    count = images.shape[1] * images.shape[2]
+    count = seen.shape[1] * seen.shape[2]
     room = min(c.max_images, c.tokens // c.image_tokens or c.max_images)
     if count > room:
       raise errors.ConfigError(
-          f"{images.shape[2]} views make {count} images per sample; this "
+          f"{seen.shape[2]} views make {count} images per sample; this "
           f"labeler holds {room}. Raise max_images and tokens.")
-    if c.logit:
-      self.param("logit_scale", nn.initializers.zeros, (1,))
-      self.param("logit_bias", nn.initializers.zeros, (1,))
-    x = rearrange(images, "b t v h w c -> (b t v) h w c")
-    x, _ = siglip.Tower(c.vision, name="vision")(x)  # b*t*v l d
-    x = nn.Dense(c.vision.width, dtype=c.dtype, name="vision_out")(x)
-    x = Projector(c, name="projector")(x)
     views = self.param("views", nn.initializers.normal(c.width ** -0.5),
                        (c.max_images, c.width))
-    x = rearrange(x, "(b v) l d -> b v l d", v=count)
+    x = rearrange(seen, "b t v l d -> b (t v) l d")
     x = x + views[:count, None].astype(x.dtype)
     x = rearrange(x, "b v l d -> b (v l) d")
     # The release lets the padding take part in attention; so must we.
@@ -120,6 +137,25 @@ class Encoder(nn.Module):
     x = jnp.pad(x, ((0, 0), (empty, 0), (0, 0)))  # b tokens d
     return action_head.Refine(
         c.sizes(self.train), c.refine_depth, name="refine")(x)
+
+
+class StateHead(nn.Module):
+  """The robot's state as one frame shows it; not part of the release."""
+
+  config: Config
+  features: int
+
+  @nn.compact
+  def __call__(self, seen: types.Array,
+               embodiment: types.Array) -> types.Array:
+    """[b,v,l,d], rows i32[b] -> normalised f32[b,features]."""
+    c = self.config
+    x = nn.Dense(STATE_WIDTH, dtype=c.dtype, name="narrow")(seen)
+    x = rearrange(x, "b v l d -> b 1 (v l d)")
+    x = action_head.MlpByEmbodiment(
+        self.features, c.width, c.embodiments, c.dtype, name="mlp")(
+            x, embodiment)
+    return x[:, 0].astype(jnp.float32)
 
 
 class Projector(nn.Module):

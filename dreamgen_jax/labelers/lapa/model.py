@@ -13,7 +13,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange, repeat
+from einops import repeat
 
 from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.labelers.lapa import codebook, net
@@ -134,32 +134,33 @@ class Model:
     found = self.decode(params, codes, first)
     return jnp.mean((found - frames[:, 1]) ** 2), (found, index)
 
+  def see(self, params: interfaces.Params,
+          images: types.Array) -> types.Array:
+    """Frames u8[b,1,h,w,3] as they are: both of a pair are looked at at once.
+    """
+    del params
+    return images
+
   def label(self, params: interfaces.Params, rng: types.Array,
-            images: types.Array, embodiment: types.Array) -> types.Array:
+            seen: types.Array, embodiment: types.Array,
+            samples: int = 1) -> types.Array:
     """Frame pairs -> the latents before the look-up in the codebook.
 
     Args:
       params: of `init`.
       rng, embodiment: not used; latents are certain, and of no robot.
-      images: u8[b,2,1,h,w,3] of the config's size.
+      seen: u8[b,2,1,h,w,3] of the config's size.
+      samples: k, all the same.
 
     Returns:
-      f32[b,1,a], a = slots * code_width: the slots behind each other.
+      f32[k,b,1,a], a = slots * code_width: the slots behind each other.
 
     Raises:
       DataError: frames of another size, or several views.
     """
     del rng, embodiment
-    latent, _ = self.encode(params, self.frames(images))
-    return rearrange(latent, "b l e -> b 1 (l e)")
-
-  def label_samples(
-      self, params: interfaces.Params, rng: types.Array, images: types.Array,
-      embodiment: types.Array, samples: int,
-  ) -> types.Array:
-    """`label`, f32[k,b,1,a]: k = samples times the same."""
-    latent = self.label(params, rng, images, embodiment)
-    return repeat(latent, "b u a -> k b u a", k=samples)
+    latent, _ = self.encode(params, self.frames(seen))
+    return repeat(latent, "b l e -> k b 1 (l e)", k=samples)
 
   def frames(self, images: types.Array) -> types.Array:
     """u8[b,2,1,h,w,3] -> f32[b,2,h,w,3] in [0, 1].

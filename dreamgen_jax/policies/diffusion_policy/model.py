@@ -10,7 +10,7 @@ random window, colour jitter.
 Reads a batch of
   image/<camera> u8[b,o,h,w,3]; state f32[b,o,s] normalised; state_mask
   bool[b,o]; text f32[b,e] if config.text_dim; action f32[b,u,a] normalised to
-  [-1, 1]; mask bool[b,u,a]; optional weight f32[b].
+  [-1, 1]; mask bool[b,u,a]; optional weight f32[b] or [b,u].
 """
 
 import dataclasses

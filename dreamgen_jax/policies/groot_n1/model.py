@@ -9,7 +9,7 @@ Reads a batch of
   image/<camera> u8[b,1,h,w,3], square; state f32[b,1,s] normalised; state_mask
   bool[b,1], unknown states are zeros; tokens i32[b,m] and token_mask bool[b,m]
   of `read`; embodiment i32[b], rows of the per-embodiment weights; action
-  f32[b,u,a] normalised; mask bool[b,u,a].
+  f32[b,u,a] normalised; mask bool[b,u,a]; optional weight f32[b] or f32[b,u].
 DreamGen (arXiv 2505.12705) has neural trajectories as an embodiment of their
 own: they then differ from the robot's recordings by that row alone.
 """
@@ -200,10 +200,9 @@ class Model:
     """
     c, train = self.config, rng is not None
     state = self._state(batch)
-    mask = batch["mask"]
-    action = jnp.where(mask, batch["action"], 0.0)  # unknown may be NaN
+    action = jnp.where(batch["mask"], batch["action"], 0.0)  # may be NaN
     action, mask = (chunks.widen(leaf, c.head.action_width)
-                    for leaf in (action, mask))
+                    for leaf in (action, chunks.weighed(batch["mask"], batch)))
     context = self.encode(params, pixels, batch)
     context, seen, state, row, action, mask = (
         einops.repeat(leaf, "b ... -> (k b) ...", k=len(t) // len(leaf))

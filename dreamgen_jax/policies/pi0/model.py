@@ -17,7 +17,7 @@ Reads a batch of
   image/<camera> u8[b,1,h,w,3]; state f32[b,1,s] normalised; state_mask
   bool[b,1], unknown states are zeros; tokens i32[b,m] and token_mask bool[b,m]
   of `read`; action f32[b,u,a] normalised; mask bool[b,u,a]; optional
-  image_mask/<camera> bool[b] and weight f32[b].
+  image_mask/<camera> bool[b] and weight f32[b] or f32[b,u].
 """
 
 import dataclasses
@@ -193,7 +193,7 @@ class Model:
     Args:
       params: of `init`.
       rng: for augmentation, times and noise.
-      batch: see the module; `weight` scales a sample's share of the mean.
+      batch: see the module; `weight` scales a sample's, or a step's, share of the mean.
 
     Returns:
       (scalar, {"loss"}).
