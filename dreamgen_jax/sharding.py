@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -75,7 +76,8 @@ def _entry(entry: Any) -> str:
                                            getattr(entry, "idx", entry))))
 
 
-def _extent(on: jax.sharding.Mesh, axis: str | tuple[str, ...]) -> int:
+def _extent(on: jax.sharding.Mesh | jax.sharding.AbstractMesh,
+            axis: str | tuple[str, ...]) -> int:
   axes = (axis,) if isinstance(axis, str) else axis
   return math.prod(on.shape[a] for a in axes)
 
@@ -100,10 +102,24 @@ def place_batch(batch: dict[str, np.ndarray],
   }
 
 
+def active() -> jax.sharding.AbstractMesh | None:
+  """The mesh that a program is being traced for, if there is one."""
+  on = jax.sharding.get_abstract_mesh()
+  return on if set(on.axis_names) >= set(AXES) else None
+
+
+def spec(shape: Sequence[int], letters: str,
+         on: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> P:
+  """How an activation lies, by its shape letters; what does not divide, whole.
+  """
+  axes = [_LETTERS.get(letter) for letter in letters.split()]
+  return P(*(axis if axis and size % _extent(on, axis) == 0 else None
+             for axis, size in zip(axes, shape, strict=True)))
+
+
 def constrain(x: jax.Array, letters: str) -> jax.Array:
   """Pins an activation to the mesh by its shape letters; no mesh, no effect."""
-  on = jax.sharding.get_abstract_mesh()
-  if on.empty or not set(on.axis_names) >= set(AXES):
+  on = active()
+  if on is None:
     return x
-  spec = P(*(_LETTERS.get(letter) for letter in letters.split()))
-  return jax.lax.with_sharding_constraint(x, spec)
+  return jax.lax.with_sharding_constraint(x, spec(x.shape, letters, on))

@@ -2,16 +2,24 @@
 
 import functools
 
+import einops
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
-from dreamgen_jax.layers import blockwise
+from dreamgen_jax.layers import blockwise, context, flash
+
+# Names by which `layers.stack` keeps, or does not keep, for the backward pass.
+INPUTS, RESULTS = "attention_inputs", "attention_results"
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array,
            mask: jax.Array | None = None, *, bias: jax.Array | None = None,
            scale: float | None = None) -> jax.Array:
   """Softmax attention; logits and softmax in float32.
+
+  Long sequences take what suits the platform, `flash` on TPUs and `blockwise`
+  elsewhere, each device of a mesh its part (`context`).
 
   Args:
     q: [b, l, n, k].
@@ -25,11 +33,10 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array,
     [b, l, n, k] in v's dtype.
   """
   scale = q.shape[-1] ** -0.5 if scale is None else scale
-  if mask is None and bias is None and q.shape[1] > blockwise.BLOCK:
-    return jax.lax.platform_dependent(
-        q, k, v, cpu=functools.partial(blockwise.attend, scale=scale),
-        default=functools.partial(_plain, scale=scale))
-  return _plain(q, k, v, mask, bias, scale)
+  if mask is not None or bias is not None or q.shape[1] <= blockwise.BLOCK:
+    return _plain(q, k, v, mask, bias, scale)
+  q, k, v = (checkpoint_name(x, INPUTS) for x in (q, k, v))
+  return context.split(functools.partial(_long, scale), q, k, v)
 
 
 def _plain(q, k, v, mask=None, bias=None, scale=1.0):
@@ -42,3 +49,32 @@ def _plain(q, k, v, mask=None, bias=None, scale=1.0):
     logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
   weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
   return jnp.einsum("bnlm,bmnk->blnk", weights, v)  # b l n k
+
+
+def _long(scale, q, k, v):
+  b = len(q)
+  q, k, v = (einops.rearrange(x, "b l n k -> (b n) l k") for x in (q, k, v))
+  return einops.rearrange(_heads(scale, q, k, v), "(b n) l k -> b l n k", b=b)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _heads(scale, q, k, v):
+  """[n,l,k], [n,m,k], [n,m,k] -> [n,l,k], whatever the platform."""
+  return _forward(scale, q, k, v)[0]
+
+
+def _forward(scale, q, k, v):
+  results = jax.lax.platform_dependent(
+      q, k, v, tpu=functools.partial(flash.forward, scale=scale),
+      default=functools.partial(blockwise.forward, scale=scale))
+  out, normaliser = (checkpoint_name(x, RESULTS) for x in results)
+  return out, (q, k, v, out, normaliser)
+
+
+def _backward(scale, kept, change):
+  return jax.lax.platform_dependent(
+      *kept, change, tpu=functools.partial(flash.backward, scale=scale),
+      default=functools.partial(blockwise.backward, scale=scale))
+
+
+_heads.defvjp(_forward, _backward)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dreamgen_jax.layers import context, rope_kernel
+
 
 def table(positions: np.ndarray, dim: int,
           theta: float = 10_000.0) -> np.ndarray:
@@ -71,11 +73,29 @@ def rotate_pairs(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     x: [b, l, n, k].
     cos, sin: f32[l, k / 2] or f32[b, l, k / 2].
   """
+  if not rope_kernel.fits(x, cos):
+    return _pairs(x, cos, sin)
+  return context.local(_turn, (x, "b l n k"), (cos, "l k"), (sin, "l k"))
+
+
+def _pairs(x, cos, sin):
   cos, sin = cos[..., None, :], sin[..., None, :]  # l 1 k/2
   y = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
   even, odd = y[..., 0], y[..., 1]
   y = jnp.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
   return y.reshape(x.shape).astype(x.dtype)
+
+
+@jax.custom_vjp
+def _turn(x, cos, sin):
+  """The same by platform; to turn back is the gradient."""
+  return jax.lax.platform_dependent(
+      x, cos, sin, tpu=rope_kernel.turn, default=_pairs)
+
+
+_turn.defvjp(
+    lambda x, cos, sin: (_turn(x, cos, sin), (cos, sin)),
+    lambda kept, change: (_turn(change, kept[0], -kept[1]), None, None))
 
 
 def rotate_halves(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:

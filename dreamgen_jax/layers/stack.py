@@ -6,13 +6,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from dreamgen_jax import errors, types
 from dreamgen_jax.diffusion import reuse
+from dreamgen_jax.layers import attention
 
+_INPUT = "block_input"
+_keep = jax.checkpoint_policies.save_only_these_names
+_offload = jax.checkpoint_policies.save_and_offload_only_these_names
 # What the backward pass may keep instead of computing it again.
-_POLICIES = {
+POLICIES = {
     "full": None,  # nothing but each block's input
+    "offload": _offload(  # nor that, but in the host's memory
+        names_which_can_be_saved=[], names_which_can_be_offloaded=[_INPUT],
+        offload_src="device", offload_dst="pinned_host"),
+    "attention": _keep(attention.RESULTS),  # of long attention
+    "attention_inputs": _keep(attention.RESULTS, attention.INPUTS),
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 
@@ -29,8 +39,11 @@ def repeat(block: nn.Module, x: Any, *inputs: Any, depth: int,
     x: what walks through the blocks.
     inputs: the same for every block; any of them may be None.
     depth: how many.
-    remat: "none", "full" (keep only each block's input for the backward
-      pass) or "dots" (keep the results of matrix products with weights too).
+    remat: what the backward pass finds again instead of computing it: "none"
+      keeps all there is; "full" each block's input; "offload" that, in the
+      host's memory; "attention" the input and what attention gives;
+      "attention_inputs" what it is given, too; "dots" the results of matrix
+      products with weights.
 
   Raises:
     ConfigError: an unknown `remat`.
@@ -63,11 +76,17 @@ def repeat_remembering(block: nn.Module, x: Any, memory: Any, *inputs: Any,
 def _scan(body, remat, depth, inputs):
   """The loop over body(block, x, what is each block's own, *inputs)."""
   if remat != "none":
-    if remat not in _POLICIES:
+    if remat not in POLICIES:
       raise errors.ConfigError(
-          f"remat is {remat!r}; it can be none, {', '.join(_POLICIES)}.")
+          f"remat is {remat!r}; it can be none, {', '.join(POLICIES)}.")
+    inner = body
+
+    def named(block, x, *rest):
+      x = jax.tree.map(lambda each: checkpoint_name(each, _INPUT), x)
+      return inner(block, x, *rest)
+
     # Inside a scan the compiler cannot undo the recomputation by itself.
-    body = nn.remat(body, policy=_POLICIES[remat], prevent_cse=False)
+    body = nn.remat(named, policy=POLICIES[remat], prevent_cse=False)
   return nn.scan(
       body,
       variable_axes={"params": 0},
