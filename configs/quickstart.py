@@ -77,8 +77,8 @@ def get_config(arg=None):
       camera=camera, shards=8, adapters=(), **sampler)
   # --- stage 3: label --------------------------------------------------------
   config.seen = common.section(
-      stage="reconstruct", model=nano, shards=4,
-      inputs=dict(demonstrations="demonstrations"))
+      stage="repaint", camera=camera, levels=(0.5, 0.9), shards=4,
+      inputs=dict(world_model="finetune", demonstrations="demonstrations"))
   config.labeler = common.section(
       stage="train_labeler", cameras=(camera,),
       inputs=dict(demonstrations="demonstrations", seen="seen",

@@ -24,7 +24,7 @@ def test_one_flag_chooses_the_world_model(name, tmp_path):
       f"{QUICKSTART}:world_model={name},weights={tmp_path}")
   for config, stages in (
       (pretrain, ("vae", "latents", "world_model", "latents_narrow", "finish",
-                  "export")), (quickstart, ("finetune", "seen"))):
+                  "export")), (quickstart, ("finetune",))):
     for stage in stages:
       model = config[stage].model
       assert (model.name, model.preset) == (chosen["name"], chosen["preset"])

@@ -34,6 +34,13 @@ def corrupt(
   return (1 - tau) * data + tau * noise
 
 
+def data(
+    noisy: types.Array, velocity: types.Array, tau: types.Array
+) -> types.Array:
+  """What noisy data [b, ...] was, if this was its velocity at tau [b]."""
+  return noisy - _broadcast(tau, noisy) * velocity
+
+
 def velocity(data: types.Array, noise: types.Array) -> types.Array:
   """What a flow model predicts."""
   return noise - data

@@ -46,6 +46,15 @@ def velocity(
   return signal * noise - spread * data
 
 
+def data(
+    alphas: np.ndarray, noisy: types.Array, velocity: types.Array,
+    step: types.Array,
+) -> types.Array:
+  """What noisy data [b, ...] was, if this was its v at step i32[b]."""
+  signal, spread = _scales(alphas, step, noisy)
+  return signal * noisy - spread * velocity
+
+
 def flow_error(
     alphas: np.ndarray, error: types.Array, step: types.Array
 ) -> types.Array:

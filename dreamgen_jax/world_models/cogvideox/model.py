@@ -191,25 +191,32 @@ class Model:
   def error_at(self, params: interfaces.Params, rng: types.Array,
                batch: interfaces.Batch, tau: types.Array) -> types.Array:
     """Squared error of the velocity, f32[b], at the steps nearest tau f32[b].
-
-    The process here, x = a data + s noise, is the house's times a + s.
     """
-    alphas = v_prediction.alphas()
-    signal, spread = np.sqrt(alphas), np.sqrt(1 - alphas)
-    levels = jnp.asarray(spread / (signal + spread), jnp.float32)
-    step = jnp.argmin(jnp.abs(tau[:, None] - levels), axis=1)
+    step = _step_at(tau)
     return v_prediction.flow_error(
-        alphas, self._errors(params, rng, batch, step), step)
+        v_prediction.alphas(), self._errors(params, rng, batch, step), step)
+
+  def guess(self, params: interfaces.Params, rng: types.Array,
+            batch: interfaces.Batch, tau: types.Array) -> types.Array:
+    """What a noisy clip is taken for, f32[b,t,h,w,c], at steps as above."""
+    step = _step_at(tau)
+    _, _, noisy, found = self._predict_at(params, rng, batch, step)
+    data = v_prediction.data(v_prediction.alphas(), noisy, found, step)
+    return data[:, self.config.front:]
 
   def _errors(self, params, rng, batch, step):
     """Squared error of v, f32[b], at step i32[b]."""
-    alphas = v_prediction.alphas()
+    data, noise, _, found = self._predict_at(params, rng, batch, step)
+    error = (found - v_prediction.velocity(
+        v_prediction.alphas(), data, noise, step)) ** 2
+    return jnp.mean(error, axis=(1, 2, 3, 4))
+
+  def _predict_at(self, params, rng, batch, step):
+    """(data, noise, noisy data, its v), each f32[b,t + front,h,w,c]."""
     data = self._pad_front(batch["latent"])
     noise = jax.random.normal(rng, data.shape, data.dtype)
-    noisy = process.corrupt_ddpm(alphas, data, noise, step)
-    found = self.predict(params, noisy, step, batch)
-    error = (found - v_prediction.velocity(alphas, data, noise, step)) ** 2
-    return jnp.mean(error, axis=(1, 2, 3, 4))
+    noisy = process.corrupt_ddpm(v_prediction.alphas(), data, noise, step)
+    return data, noise, noisy, self.predict(params, noisy, step, batch)
 
   def predict(self, params: interfaces.Params, noisy: types.Array,
               step: types.Array, batch: interfaces.Batch,
@@ -323,3 +330,14 @@ class Model:
     moments = vae.encode(
         self.config.vae, params["vae"], pixels.to_unit(video))
     return vae.mode(moments).astype(jnp.float32)
+
+
+def _step_at(tau):
+  """The steps i32[b] nearest tau f32[b].
+
+  The process here, x = a data + s noise, is the house's times a + s.
+  """
+  alphas = v_prediction.alphas()
+  signal, spread = np.sqrt(alphas), np.sqrt(1 - alphas)
+  levels = jnp.asarray(spread / (signal + spread), jnp.float32)
+  return jnp.argmin(jnp.abs(tau[:, None] - levels), axis=1)

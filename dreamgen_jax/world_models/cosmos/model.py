@@ -189,9 +189,17 @@ class Model:
 
     As a dream goes: what is given is the condition, and nothing is dropped.
     """
-    count = jnp.full(len(tau), batch["condition"].shape[1])
+    count = _count(batch)
     error = self._errors(params, rng, batch, tau, count, jnp.ones_like(count))
     return jnp.sum(error, axis=1) / (error.shape[1] - count)
+
+  def guess(self, params: interfaces.Params, rng: types.Array,
+            batch: interfaces.Batch, tau: types.Array) -> types.Array:
+    """What a noisy clip is taken for, f32[b,t,h,w,c], at tau f32[b]."""
+    count = _count(batch)
+    _, noisy, known, clean, velocity = self._velocity_at(
+        params, rng, batch, tau, count, jnp.ones_like(count))
+    return jnp.where(known, clean, process.data(noisy, velocity, tau))
 
   def _errors(self, params, rng, batch, tau, count, kept):
     """Squared error of the velocity of each latent frame, f32[b,t].
@@ -199,15 +207,21 @@ class Model:
     It is 0 where a frame is given, as the first count i32[b] are; a clip that
     is not `kept`, [b], is told zeros instead.
     """
+    noise, _, known, _, velocity = self._velocity_at(
+        params, rng, batch, tau, count, kept)
+    error = (velocity - process.velocity(batch["latent"], noise)) ** 2
+    return jnp.mean(jnp.where(known, 0.0, error), axis=(2, 3, 4))
+
+  def _velocity_at(self, params, rng, batch, tau, count, kept):
+    """(noise, noisy clips, which frames are given, what as, velocity)."""
     latent, first = batch["latent"], batch["condition"]
     noise = jax.random.normal(rng, latent.shape, latent.dtype)
     noisy = process.corrupt(latent, noise, tau)
     known = _known(latent.shape[1], count)
     clean = jnp.concatenate([first, latent[:, first.shape[1]:]], axis=1)
     clean = clean * kept[:, None, None, None, None]
-    velocity = self.velocity(params, noisy, tau, clean, known, batch["text"])
-    error = (velocity - process.velocity(latent, noise)) ** 2
-    return jnp.mean(jnp.where(known, 0.0, error), axis=(2, 3, 4))
+    return noise, noisy, known, clean, self.velocity(
+        params, noisy, tau, clean, known, batch["text"])
 
   def velocity(self, params: interfaces.Params, noisy: types.Array,
                tau: types.Array, clean: types.Array, known: types.Array,
@@ -293,6 +307,12 @@ class Model:
     c = self.config.vae
     video = vae.decode(c, params["vae"], vae.denormalise(c, latent))
     return pixels.from_unit(video)
+
+
+def _count(batch):
+  """How many latent frames are given, i32[b]."""
+  size, count = batch["condition"].shape[:2]
+  return jnp.full(size, count)
 
 
 def _known(frames: int, count: types.Array) -> types.Array:

@@ -202,14 +202,27 @@ class Model:
   def error_at(self, params: interfaces.Params, rng: types.Array,
                batch: interfaces.Batch, tau: types.Array) -> types.Array:
     """Squared error of the velocity, f32[b], at tau f32[b]."""
-    latent = batch["latent"]
-    noise = jax.random.normal(rng, latent.shape, latent.dtype)
-    noisy = process.corrupt(latent, noise, tau)
-    error = (self.velocity(params, noisy, tau, batch)
-             - process.velocity(latent, noise)) ** 2
+    noise, _, velocity = self._velocity_at(params, rng, batch, tau)
+    error = (velocity - process.velocity(batch["latent"], noise)) ** 2
     if self.config.transformer.image == dit.REPLACE:
       error = error[:, 1:]  # the first frame was never noisy
     return jnp.mean(error, axis=(1, 2, 3, 4))
+
+  def guess(self, params: interfaces.Params, rng: types.Array,
+            batch: interfaces.Batch, tau: types.Array) -> types.Array:
+    """What a noisy clip is taken for, f32[b,t,h,w,c], at tau f32[b]."""
+    _, noisy, velocity = self._velocity_at(params, rng, batch, tau)
+    latent = process.data(noisy, velocity, tau)
+    if self.config.transformer.image == dit.REPLACE:
+      latent = latent.at[:, :1].set(batch["condition"])
+    return latent
+
+  def _velocity_at(self, params, rng, batch, tau):
+    """(noise, noisy clips, their velocity), each f32[b,t,h,w,c]."""
+    latent = batch["latent"]
+    noise = jax.random.normal(rng, latent.shape, latent.dtype)
+    noisy = process.corrupt(latent, noise, tau)
+    return noise, noisy, self.velocity(params, noisy, tau, batch)
 
   def velocity(self, params: interfaces.Params, noisy: types.Array,
                tau: types.Array, batch: interfaces.Batch,

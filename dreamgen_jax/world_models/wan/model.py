@@ -226,15 +226,29 @@ class Model:
 
     Two experts take turns by tau[0], so all tau are in one's range.
     """
-    latent = batch["latent"]
-    noise = jax.random.normal(rng, latent.shape, latent.dtype)
-    noisy = process.corrupt(latent, noise, tau)
-    velocity = self._choose(params, tau[0], lambda expert: self.velocity(
-        params[expert], noisy, tau, batch))
-    error = (velocity - process.velocity(latent, noise)) ** 2
+    noise, _, velocity = self._velocity_at(params, rng, batch, tau)
+    error = (velocity - process.velocity(batch["latent"], noise)) ** 2
     if self.config.given == "replace":
       error = error[:, 1:]  # the first frame was never noisy
     return jnp.mean(error, axis=(1, 2, 3, 4))
+
+  def guess(self, params: interfaces.Params, rng: types.Array,
+            batch: interfaces.Batch, tau: types.Array) -> types.Array:
+    """What a noisy clip is taken for, f32[b,t,h,w,c], at tau f32[b]."""
+    _, noisy, velocity = self._velocity_at(params, rng, batch, tau)
+    latent = process.data(noisy, velocity, tau)
+    if self.config.given == "replace":
+      latent = latent.at[:, :1].set(batch["condition"])
+    return latent
+
+  def _velocity_at(self, params, rng, batch, tau):
+    """(noise, noisy clips, their velocity), each f32[b,t,h,w,c]."""
+    latent = batch["latent"]
+    noise = jax.random.normal(rng, latent.shape, latent.dtype)
+    noisy = process.corrupt(latent, noise, tau)
+    return noise, noisy, self._choose(
+        params, tau[0], lambda expert: self.velocity(
+            params[expert], noisy, tau, batch))
 
   def _expert_tau(self, params, rng, tau):
     """Times of one expert's range alone, f32[b]; `rng` picks the expert."""
