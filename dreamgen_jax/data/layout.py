@@ -101,7 +101,7 @@ class Layout:
   """A dataset's features, named by an embodiment's keys.
 
   Attributes:
-    embodiment: a `types.Embodiment`, or the name of a registered one.
+    embodiment: whose keys and cameras the recordings are to fill.
     state: key -> path, `Column`, or several that are put one after another;
       {} where no state is recorded.
     action: the same for each key of the action; {} where there is none.
@@ -143,8 +143,6 @@ class Layout:
 
   def __post_init__(self):
     robot = self.embodiment
-    if isinstance(robot, str):
-      robot = registry.find("embodiments", robot).EMBODIMENT
     if isinstance(self.instruction, str):
       object.__setattr__(self, "instruction", (self.instruction,))
     object.__setattr__(self, "embodiment", dataclasses.replace(
@@ -185,6 +183,17 @@ class Layout:
         "splits": tuple(value["splits"]),
         "idle": idle and Idle(**idle),
         "timestamp": Column(**time) if isinstance(time, dict) else time})
+
+
+@dataclasses.dataclass(frozen=True)
+class Native:
+  """A dataset that this package wrote, which needs no layout.
+
+  Attributes:
+    about: what it holds.
+  """
+
+  about: str
 
 
 def _named(kind: str, keys: Sequence[types.Key],

@@ -130,11 +130,14 @@ def compute(dataset) -> dict[str, Statistics]:
   written to get no such file.
 
   Args:
-    dataset: `rlds.Dataset`.
+    dataset: `rlds.Dataset`, or a `source.Source`, which knows them.
 
   Raises:
     DataError: neither states nor actions, or a damaged statistics file.
   """
+  known = getattr(dataset, "statistics", None)
+  if known:
+    return known
   path = pathlib.Path(dataset.path) / (
       f"dreamgen_statistics_{dataset.digest[:16]}.json")
   if path.exists():

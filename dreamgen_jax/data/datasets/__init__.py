@@ -1,1 +1,1 @@
-"""One module per foreign dataset: how its records become episodes."""
+"""Datasets by name: each module exports DATASET, or a table DATASETS."""
