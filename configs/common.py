@@ -68,7 +68,8 @@ def train(steps, batch_size, optimizer, **changes):
       "steps": steps, "batch_size": batch_size, "seed": 0,
       "optim": optimizer, "trainable": ".*", "ema": False,
       "log_steps": max(steps // 50, 1), "eval_steps": max(steps // 5, 1),
-      "checkpoint_seconds": 60.0, "mesh": section(data=-1), **changes})
+      "checkpoint_seconds": 60.0, "mesh": section(data=-1),
+      "nonfinite": "stop", **changes})
 
 
 def distilled_sampler(batch_size):

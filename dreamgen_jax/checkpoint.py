@@ -1,18 +1,20 @@
 """Model state on disk: Orbax, written whole or not at all.
 
 `save`/`load` hold one finished tree; `Series` holds a training's last steps,
-with the data iterator's position beside the arrays.
+with the data iterator's position beside the arrays. With several hosts, each
+must call and writes what lies on its devices.
 """
 
 import json
 import os
 import pathlib
+import shutil
 from typing import Any
 
 import jax
 import orbax.checkpoint.experimental.v1 as ocp
 
-from dreamgen_jax import errors
+from dreamgen_jax import errors, hosts
 
 
 def _abstract(target: Any) -> Any:
@@ -90,23 +92,35 @@ def _first_line(error: BaseException) -> str:
 
 
 class Series:
-  """The last checkpoints of one training run, by step."""
+  """The last checkpoints of one training run, by step.
 
-  def __init__(self, folder: str | os.PathLike, keep: int = 1):
-    self._folder = pathlib.Path(folder).absolute()
-    self._checkpointer = ocp.training.Checkpointer(
+  Saving goes on in the background; what it meets is raised by the next call.
+  """
+
+  def __init__(self, folder: str | os.PathLike, keep: int = 2):
+    """Two are kept, so that one is left if the last is damaged."""
+    self._folder, self._keep = pathlib.Path(folder).absolute(), keep
+    self._saving: Any = None
+    self._checkpointer = self._open()
+
+  def _open(self) -> ocp.training.Checkpointer:
+    return ocp.training.Checkpointer(
         self._folder,
         save_decision_policy=(
             ocp.training.save_decision_policies.FixedIntervalPolicy(1)),
         preservation_policy=(
-            ocp.training.preservation_policies.LatestN(keep)),
+            ocp.training.preservation_policies.LatestN(self._keep)),
+        cleanup_tmp_directories=True,  # those of killed runs
     )
 
   def __enter__(self) -> "Series":
     return self
 
   def __exit__(self, *unused: Any) -> None:
-    self._checkpointer.close()
+    try:
+      self.wait()
+    finally:
+      self._checkpointer.close()
 
   @property
   def latest(self) -> int | None:
@@ -115,17 +129,59 @@ class Series:
     return None if latest is None else latest.step
 
   def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
-    self._checkpointer.save_checkpointables(
+    """Copies the state off the devices; writes it in the background."""
+    self.wait()
+    self._saving = self._checkpointer.save_checkpointables_async(
         step, {"state": state, "meta": {"json": json.dumps(meta)}})
 
-  def restore(self, step: int, target: Any) -> tuple[Any, dict]:
-    """Raises CheckpointError when the step cannot be read into `target`."""
-    try:
-      found = self._checkpointer.load_checkpointables(
-          step, {"state": _abstract(target), "meta": None})
-    except Exception as error:  # Orbax raises many kinds
+  def wait(self) -> None:
+    """Until what is being saved is on disk."""
+    saving, self._saving = self._saving, None
+    if saving:
+      saving.result()
+
+  def restore(self, target: Any) -> tuple[int, Any, dict] | None:
+    """(step, state, meta) of the newest checkpoint that can be read.
+
+    Those that cannot are said and set aside. The state comes in the dtypes and
+    shardings of `target`, whatever mesh or hosts it was saved on.
+
+    Returns:
+      None if there is no checkpoint.
+
+    Raises:
+      CheckpointError: there are some, and none can be read into `target`.
+    """
+    damaged: list[tuple[int, str]] = []
+    for step in sorted((info.step for info in self._checkpointer.checkpoints),
+                       reverse=True):
+      try:
+        found = self._checkpointer.load_checkpointables(
+            step, {"state": _abstract(target), "meta": None})
+        why = ""
+      except Exception as error:  # Orbax raises many kinds
+        why = _first_line(error) or "unreadable"
+      if not hosts.every(not why):
+        damaged.append((step, why or "another host cannot read it"))
+        continue
+      self._set_aside(damaged, step)
+      return step, found["state"], json.loads(found["meta"]["json"])
+    if damaged:
       raise errors.CheckpointError(
-          f"Checkpoint {step} in {self._folder} cannot be read "
-          f"({_first_line(error)}); delete that folder to start over."
-      ) from error
-    return found["state"], json.loads(found["meta"]["json"])
+          f"Checkpoint {damaged[0][0]} in {self._folder} cannot be read "
+          f"({damaged[0][1]}), and there is no good one before it; delete that "
+          "folder to start over.")
+    return None
+
+  def _set_aside(self, damaged: list[tuple[int, str]], taken: int) -> None:
+    if not damaged:
+      return
+    self._checkpointer.close()
+    for step, why in damaged if hosts.first() else ():
+      aside = self._folder / f"damaged-{step}"
+      shutil.rmtree(aside, ignore_errors=True)
+      (self._folder / str(step)).rename(aside)
+      hosts.say(f"Checkpoint {step} in {self._folder} cannot be read ({why}); "
+                f"it is now {aside.name}, and {taken} is taken instead.")
+    hosts.barrier()
+    self._checkpointer = self._open()

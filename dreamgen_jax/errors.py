@@ -13,5 +13,13 @@ class CheckpointError(UserError):
   """A checkpoint or weight file is missing, damaged, or does not fit."""
 
 
+class StorageError(UserError):
+  """The disk that results are written to is full, read-only or gone."""
+
+
 class ConfigError(UserError):
   """A config names something that does not exist or cannot work."""
+
+
+class Stopped(KeyboardInterrupt):
+  """The run was told to stop (SIGTERM), and has saved where it is."""

@@ -59,17 +59,23 @@ def join() -> None:
 
 def index() -> int:
   """This process's number, from 0."""
-  return jax.process_index()
+  return jax.process_index() if jax.distributed.is_initialized() else 0
 
 
 def count() -> int:
-  """How many processes the run has."""
-  return jax.process_count()
+  """How many processes the run has; alone, no device is asked."""
+  return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def first() -> bool:
   """Whether this is the one process that writes what there is one of."""
   return index() == 0
+
+
+def say(text: str) -> None:
+  """Prints a line, once."""
+  if first():
+    print(text, flush=True)
 
 
 def barrier() -> None:
@@ -92,6 +98,13 @@ def agree(value: bool) -> bool:
   if count() == 1:
     return value
   return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def every(value: bool) -> bool:
+  """Whether all hosts say so; each must ask."""
+  if count() == 1:
+    return value
+  return bool(np.all(multihost_utils.process_allgather(np.asarray(value))))
 
 
 def local(tree: Any) -> Any:

@@ -4,7 +4,8 @@
       [--stage=NAME] [--config.some.key=value ...] [--debug]
 
 Every stage keeps its result under the workdir; a rerun skips what is done and
-continues what was interrupted.
+continues what was interrupted. On several hosts, start the same command on
+each; the workdir is a disk that all of them share.
 """
 
 import pathlib
@@ -19,6 +20,9 @@ HELP = {
     "config": "config file, e.g. configs/quickstart.py",
     "workdir": "folder that keeps the results",
     "stage": "run only this stage of the config",
+    "profile_steps": ("", "trace these steps of every training, e.g. 10:13"),
+    "tensorboard": (False, "write TensorBoard files beside the histories"),
+    "wandb": ("", "project of Weights & Biases to log to"),
 }
 
 
@@ -42,6 +46,11 @@ def _run(argv: list[str]) -> None:
         "No workdir; name the folder for results, e.g. "
         "--workdir=runs/quickstart."
     )
+  if "://" in given.workdir:
+    raise errors.ConfigError(
+        f"Workdir {given.workdir!r} is no folder: results are renamed and "
+        "mapped into memory, which object stores cannot do. Mount the bucket "
+        "(launch/README.md says how), or a network disk, and name that folder.")
   config = options.load(given.config, overrides)
   known = options.stages(config)
   if given.stage and given.stage not in known:
@@ -52,9 +61,15 @@ def _run(argv: list[str]) -> None:
     )
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(argv[:1])  # grain and orbax read absl's own flags
-  from dreamgen_jax.stages import pipeline  # late: mistakes show before JAX
+  from dreamgen_jax import monitor  # late: mistakes show before JAX
+  from dreamgen_jax.stages import pipeline
 
-  pipeline.run(config, pathlib.Path(given.workdir), given.stage)
+  wishes = monitor.Wishes(
+      given.tensorboard, given.wandb,
+      monitor.profile_steps(given.profile_steps))
+  wishes.check()
+  with monitor.wishing(wishes):
+    pipeline.run(config, pathlib.Path(given.workdir), given.stage)
 
 
 if __name__ == "__main__":

@@ -3,27 +3,40 @@
 import json
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from dreamgen_jax import hosts
+
 
 class History:
-  """Append-only scalars by step.
+  """Append-only scalars by step; host 0 writes them.
 
   After a restart the lines of steps that will run again are dropped, so that
   an interrupted run leaves the same file as an uninterrupted one.
+
+  Attributes:
+    rows: of all steps so far, on every host.
   """
 
   def __init__(self, path: pathlib.Path, start_step: int):
     self._path = path
-    kept = [row for row in read(path) if row["step"] <= start_step]
-    path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    self.rows = [row for row in read(path) if row["step"] <= start_step]
+    hosts.barrier()  # all have read
+    if hosts.first():
+      partial = path.with_name(path.name + ".partial")
+      partial.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+      partial.replace(path)
 
-  def append(self, step: int, scalars: dict[str, float]) -> None:
+  def append(self, step: int, scalars: Mapping[str, float]) -> None:
+    """A row {"step": step, **scalars}."""
     row = {"step": step} | {k: float(v) for k, v in scalars.items()}
-    with self._path.open("a") as file:
-      file.write(json.dumps(row) + "\n")
+    self.rows.append(row)
+    if hosts.first():
+      with self._path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -40,7 +53,7 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 class Progress:
-  """Prints rate and time left, at most every few seconds."""
+  """Prints rate and time left, at most every few seconds; host 0's."""
 
   def __init__(self, what: str, total: int, unit: str, start: int = 0,
                every_seconds: float = 15.0):
@@ -57,6 +70,8 @@ class Progress:
     """`done` are done in all."""
     self._done = done
     now = time.monotonic()
+    if not hosts.first():
+      return
     if now - self._last < self._every and done < self._total:
       return
     self._last = now

@@ -96,7 +96,8 @@ def parse(given: flags.FlagValues, argv: Sequence[str]) -> None:
     )
 
 
-_DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float}
+_DEFINE = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer,
+           float: flags.DEFINE_float}
 
 
 def read(about: str, known: Mapping[str, Any],
@@ -115,9 +116,9 @@ def read(about: str, known: Mapping[str, Any],
   given = flags.FlagValues()
   for name, said in known.items():
     default, text = (None, said) if isinstance(said, str) else said
+    told = "" if default in (None, "") or default is False else f" ({default})"
     _DEFINE.get(type(default), flags.DEFINE_string)(
-        name, default, text if isinstance(said, str) else f"{text} ({default})",
-        flag_values=given)
+        name, default, text + told, flag_values=given)
   flags.DEFINE_boolean(
       "debug", False, "show tracebacks of mistakes too", flag_values=given)
   flags.DEFINE_boolean(

@@ -8,6 +8,8 @@ import platform
 
 import jax
 
+from dreamgen_jax import hosts
+
 _PACKAGES = ("dreamgen_jax", "jax", "jaxlib", "flax", "optax",
              "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy",
              "mujoco")
@@ -16,8 +18,7 @@ _PACKAGES = ("dreamgen_jax", "jax", "jaxlib", "flax", "optax",
 def start(cache_folder: pathlib.Path | None = None) -> None:
   """Joins a pod's other hosts and turns the compile cache on."""
   logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells too much
-  if os.environ.get("TPU_WORKER_HOSTNAMES", "").count(","):
-    jax.distributed.initialize()
+  hosts.join()
   if cache_folder:
     jax.config.update("jax_compilation_cache_dir", str(cache_folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

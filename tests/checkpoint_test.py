@@ -50,13 +50,52 @@ def test_other_shape_is_named(tmp_path):
     checkpoint.load(tmp_path / "c", target)
 
 
-def test_series_keeps_the_last(tmp_path):
+def _series(folder, steps):
+  with checkpoint.Series(folder) as series:
+    for step in steps:
+      series.save(step, {"x": jnp.full(2, step)}, {"data": step})
+
+
+TARGET = {"x": jnp.zeros(2, jnp.int32)}
+
+
+def test_series_keeps_the_last_two(tmp_path):
   with checkpoint.Series(tmp_path / "s") as series:
     assert series.latest is None
-    for step in (1, 2):
-      series.save(step, {"x": jnp.full(2, step)}, {"data": step})
+    assert series.restore(TARGET) is None
+  _series(tmp_path / "s", (1, 2, 3))
   with checkpoint.Series(tmp_path / "s") as series:
-    assert series.latest == 2
-    state, meta = series.restore(2, {"x": jnp.zeros(2, jnp.int32)})
-  assert state["x"].tolist() == [2, 2]
-  assert meta == {"data": 2}
+    assert series.latest == 3
+    step, state, meta = series.restore(TARGET)
+  assert (step, state["x"].tolist(), meta) == (3, [3, 3], {"data": 3})
+  kept = [path.name for path in (tmp_path / "s").iterdir()]
+  assert sorted(kept) == ["2", "3"]
+
+
+def _damage(folder):
+  for file in folder.rglob("*"):
+    if file.is_file() and file.parent.name == "d":
+      file.write_bytes(b"damage")
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's own tasks
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
+    tmp_path, capsys):
+  folder = tmp_path / "s"
+  _series(folder, (1, 2))
+  _damage(folder / "2")
+  with checkpoint.Series(folder) as series:
+    step, state, meta = series.restore(TARGET)
+    assert (step, state["x"].tolist(), meta) == (1, [1, 1], {"data": 1})
+    said = capsys.readouterr().out
+    assert "Checkpoint 2 in" in said and "and 1 is taken instead" in said
+    series.save(2, {"x": jnp.full(2, 7)}, {"data": 7})
+  assert (folder / "damaged-2").is_dir()
+  with checkpoint.Series(folder) as series:
+    assert series.restore(TARGET)[2] == {"data": 7}
+  _damage(folder / "1")
+  _damage(folder / "2")
+  with checkpoint.Series(folder) as series, pytest.raises(
+      errors.CheckpointError, match="no good one before it"):
+    series.restore(TARGET)

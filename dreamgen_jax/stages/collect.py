@@ -12,7 +12,7 @@ import multiprocessing
 import pathlib
 from typing import Any
 
-from dreamgen_jax import errors, metrics, registry, types
+from dreamgen_jax import errors, hosts, metrics, registry, types
 from dreamgen_jax.data import rlds
 from dreamgen_jax.stages import artefact
 
@@ -34,10 +34,10 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         seed=seed, length=config.length, image_size=config.image_size,
         randomize_looks=config.randomize_looks, spread=config.spread,
         paraphrase=i % config.paraphrases)
-  progress = metrics.Progress(folder.name, len(work), "episode")
   with concurrent.futures.ProcessPoolExecutor(
       config.workers, multiprocessing.get_context("spawn")) as pool:
     def make_many(ids):
+      progress = metrics.Progress(folder.name, len(ids), "episode")
       specs = [work[name] | {"name": name} for name in ids]
       for episode in pool.map(_collect, specs, chunksize=8):
         progress.advance()
@@ -46,7 +46,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     dataset = rlds.write(
         folder / "data", folder.name, list(work), layout,
         num_shards=min(config.shards, len(work)), make_many=make_many,
-        digest=artefact.canonical(config.to_dict()))
+        digest=artefact.canonical(config.to_dict()), **hosts.team())
   return {"episodes": len(dataset), "asked": len(work),
           "digest": dataset.digest}
 

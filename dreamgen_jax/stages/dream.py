@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from dreamgen_jax import errors, metrics, types
+from dreamgen_jax import errors, hosts, metrics, types
 from dreamgen_jax.data import rlds, views
 from dreamgen_jax.stages import world_model
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
-  """Dreams shard by shard; a shard that is written is not dreamed again."""
+  """Dreams batch by batch; what is finished is not dreamed again."""
   loaded = world_model.load_tuned(
       inputs["world_model"], config.get("adapters", ()))
   dreamer = world_model.make_dreamer(loaded, config)
@@ -32,13 +32,13 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         "prompts of one frame: it must have the goal as their last frame.")
   clock = types.Clock(c.video_hz, prompts.clock.control_hz)
   index = {name: i for i, name in enumerate(prompts.ids)}
-  progress = metrics.Progress(folder.name, len(index), "dream")
 
   def load(i):
     ends = [0, prompts.index["frames"][i] - 1]
     return prompts.episode(i, view.named, ends[:1 + c.sees_last_frame])
 
   def make_many(ids):
+    progress = metrics.Progress(folder.name, len(ids), "dream")
     for begin in range(0, len(ids), config.batch_size):
       part = [load(index[name])
               for name in ids[begin:begin + config.batch_size]]
@@ -63,5 +63,5 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       folder / "data", folder.name, prompts.ids, prompts.embodiment,
       cameras=list(view.named), num_shards=min(config.shards, len(index)),
       digest=f"{loaded.source} {loaded.adapter} {sampler} {prompts.digest}",
-      make_many=make_many)
+      make_many=make_many, **hosts.team())
   return {"dreams": len(dreams), "digest": dreams.digest}

@@ -12,28 +12,32 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import metrics, registry, rollout, statistics
+from dreamgen_jax import hosts, metrics, registry, rollout, statistics
 from dreamgen_jax.data import video
 from dreamgen_jax.stages import artefact, policies
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
-  """Runs every policy on every verb; a finished pair is not run again."""
+  """Runs every policy on every verb; a finished pair is not run again.
+
+  The pairs are divided among hosts.
+  """
   registry.find("sims", config.sim)
   sim = importlib.import_module(f"dreamgen_jax.sims.{config.sim}.environment")
-  progress = metrics.Progress(
-      folder.name, (len(inputs) + 1) * len(config.verbs), "task")
-  rows = []
-  for policy in ["noop", *inputs]:
+  pairs = [(policy, verb) for policy in ["noop", *inputs]
+           for verb in config.verbs]
+  mine = pairs[hosts.index()::hosts.count()]
+  progress = metrics.Progress(folder.name, len(mine), "task")
+  for policy in dict(mine):
     act, n_obs = hold, 1
     if policy in inputs:
       act = policies.load(inputs[policy])
       n_obs = act.model.config.n_obs_steps
-    for verb in config.verbs:
+    for verb in (verb for name, verb in mine if name == policy):
       done = folder / "trials" / f"{policy}-{verb}.json"
       if not done.exists():
-        done.parent.mkdir(exist_ok=True)
+        done.parent.mkdir(parents=True, exist_ok=True)
         trials = rollout.rollout(
             act, functools.partial(
                 sim.TabletopEnv, config.robot, verb, config.scene,
@@ -51,14 +55,17 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
              "success": bool(trial.success), "steps": trial.steps,
              "progress": trial.progress, "instruction": trial.instruction}
             for trial in trials]})
-      rows += artefact.read_json(done)["trials"]
-      progress.update(len(rows) // config.trials)
-  artefact.write_json(folder / "trials.json", {"trials": rows})
+      progress.advance()
+  hosts.barrier()
+  rows = [row for pair in pairs for row in artefact.read_json(
+      folder / "trials" / f"{'-'.join(pair)}.json")["trials"]]
+  if hosts.first():
+    artefact.write_json(folder / "trials.json", {"trials": rows})
   table = summarize(rows, list(config.verbs), list(config.novel))
   for policy, line in table.items():
     shown = "  ".join(f"{name} {cell['successes']}/{cell['trials']}"
                       for name, cell in line.items())
-    print(f"[{folder.name}] {policy:8} {shown}", flush=True)
+    hosts.say(f"[{folder.name}] {policy:8} {shown}")
   return {"table": table}
 
 

@@ -14,6 +14,8 @@ from dreamgen_jax import checkpoint, registry, runtime
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
 from dreamgen_jax.stages import artefact, models
 
+ALONE = True  # one host does it
+
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:

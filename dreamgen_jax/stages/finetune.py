@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from dreamgen_jax import (
     checkpoint,
     errors,
+    hosts,
     interfaces,
     lora,
     quantize,
@@ -125,18 +126,22 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     base = _quantized(base, lora.Config(**settings))
 
   batches = loader.bucketed(
-      encoded, config.train.batch_size, config.train.seed, then=with_text)
+      encoded, config.train.batch_size, config.train.seed, then=with_text,
+      **train.share(config.train))
   start, tuned, seconds = batches.get_state(), {}, 0.0
   for expert in base.model.config.experts:  # each has steps of its own
     batches.set_state(start)
     result = _fit(config, base, expert, states.get("", {}), batches, heldout,
                   folder)
-    tuned[expert] = result.params["lora" if config.lora else "base"]
+    tuned[expert] = hosts.local(
+        result.params["lora" if config.lora else "base"])
     seconds += result.seconds
   batches.close()
   checkpoint.save(folder / "checkpoint", tuned, {
       "model": config.model.to_dict(), "lora": settings,
       "source": base.source})
+  if not hosts.first():
+    return {}
   return {"seconds": seconds} | heldout_lib.compare(
       base, _tuned(base, tuned, settings), heldout, config.sampler,
       folder / "examples.npz")
@@ -201,10 +206,11 @@ def _fit(config: Any, base: world_model.Loaded, expert: str,
       heldout_lib.levels(base.model.config, expert))
 
   def evaluate(params, step):
-    tuned = {expert: params["lora" if settings else "base"]}
-    heldout_lib.sample(
-        _tuned(base, tuned, settings), heldout, config.sampler,
-        folder / "samples" / f"{expert}_{step:06d}.mp4")
+    tuned = {expert: hosts.local(params["lora" if settings else "base"])}
+    if hosts.first():
+      heldout_lib.sample(
+          _tuned(base, tuned, settings), heldout, config.sampler,
+          folder / "samples" / f"{expert}_{step:06d}.mp4")
     return watch(params, step)
 
   alone = len(base.model.config.experts) == 1

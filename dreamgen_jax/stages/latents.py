@@ -5,16 +5,20 @@ outputs lie beside the stage that uses them, as plain memory-mapped arrays.
 """
 
 import functools
+import itertools
 import json
+import os
 import pathlib
+import shutil
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from dreamgen_jax import dreamer, interfaces, metrics
-from dreamgen_jax.data import rlds, views, windows
+from dreamgen_jax import dreamer, hosts, interfaces, metrics
+from dreamgen_jax.data import catalogue, views, windows
 from dreamgen_jax.stages import artefact, models
 
 
@@ -53,7 +57,7 @@ def buckets(
 def _episodes(path, model, camera):
   c, view = model.config, views.View.of(camera)
   return windows.Memory(
-      rlds.Dataset(path), view.named, view.size(c.height, c.width))
+      catalogue.open(path), view.named, view.size(c.height, c.width))
 
 
 def _cut(episodes, model, camera, only=None):
@@ -70,48 +74,75 @@ def encode(source: windows.Clips, model: interfaces.WorldModel,
            batch_size: int, tokenizer: Any = None) -> "Latents":
   """Writes the latents of all clips into `folder`, or finds them there.
 
-  Goes on where it was killed: progress.json says how many clips are done.
-  Text is among the leaves only where the model reads it with the frame;
+  Every batch is kept as it is finished, and hosts divide them; progress.json
+  says that all are done. Text is among the leaves only where the model reads it with the frame;
   without a tokenizer, before the text encoder is trained, the frame is.
   """
   sees, c = model.config.text_sees_frame, model.config
   reads = sees and tokenizer is not None
   folder.mkdir(parents=True, exist_ok=True)
-  note = folder / "progress.json"
-  facts: dict[str, Any] = {"done": 0, "captions": [], "ids": []}
-  if note.exists():
-    facts = json.loads(note.read_text())
-  start = facts["done"]
+  facts = artefact.read_json(folder / "progress.json") or {"done": 0}
+  if hosts.agree(facts["done"] == len(source)):
+    return Latents(folder)
   wanted = {name: leaf for name, leaf in model.example(1).items()
             if reads or not name.startswith("text")}
   if sees and not reads:
     wanted["frame"] = jax.ShapeDtypeStruct((1, c.height, c.width, 3), np.uint8)
-  arrays = {
-      name: np.lib.format.open_memmap(
-          folder / f"{name}.npy", "r+" if start else "w+", leaf.dtype,
-          (len(source), *leaf.shape[1:]))
-      for name, leaf in wanted.items()}
-
   leaves = _encoder(model, reads, tuple(wanted))
-  progress = metrics.Progress(folder.name, len(source), "clip", start)
-  for begin in range(start, len(source), batch_size):
+  parts, places = folder / "parts", range(0, len(source), batch_size)
+  parts.mkdir(exist_ok=True)
+  have = set(os.listdir(parts))
+  mine = [begin for begin in places if _part(begin) not in have]
+  mine = mine[hosts.index()::hosts.count()]
+  progress = metrics.Progress(folder.name, len(mine), "batch")
+  hosts.barrier()  # all have seen the same before anything changes
+  for begin in mine:
     rows = [source[i] for i in
             range(begin, min(begin + batch_size, len(source)))]
     video = dreamer.pad(np.stack([row["video"] for row in rows]), batch_size)
     captions = [row["instruction"] for row in rows]
     tokens = model.tokenize(
         tokenizer, dreamer.pad(captions, batch_size)) if reads else None
-    for name, value in leaves(params, video, tokens).items():
-      arrays[name][begin:begin + len(rows)] = np.asarray(value)[:len(rows)]
-    facts["done"] = begin + len(rows)
-    facts["captions"] += captions
-    facts["ids"] += [row["id"] for row in rows]
-    if begin // batch_size % 20 == 19 or facts["done"] == len(source):
-      for array in arrays.values():
-        array.flush()
-      artefact.write_json(note, facts)
-    progress.update(facts["done"])
+    found: dict[str, Any] = {
+        name: np.asarray(value)[:len(rows)] for name, value in
+        leaves(params, video, tokens).items()}
+    found |= {"captions": np.array(captions),
+              "ids": np.array([row["id"] for row in rows])}
+    partial = folder / f"partial.{uuid.uuid4().hex}.npz"
+    np.savez(partial, **found)
+    partial.replace(parts / _part(begin))
+    progress.advance()
+  hosts.barrier()
+  if hosts.first():
+    _join([parts / _part(begin) for begin in places], wanted, len(source),
+          folder)
+  hosts.barrier()
   return Latents(folder)
+
+
+def _part(begin: int) -> str:
+  return f"{begin:08d}.npz"
+
+
+def _join(parts: list[pathlib.Path], wanted: dict[str, Any], count: int,
+          folder: pathlib.Path) -> None:
+  """One array for each leaf; written in order, as any disk can."""
+  for name, leaf in wanted.items():
+    with (folder / f"{name}.npy").open("wb") as file:
+      np.lib.format.write_array_header_1_0(file, {
+          "descr": np.lib.format.dtype_to_descr(np.dtype(leaf.dtype)),
+          "fortran_order": False, "shape": (count, *leaf.shape[1:])})
+      for part in parts:
+        with np.load(part) as found:
+          file.write(found[name].astype(leaf.dtype, copy=False).tobytes())
+  facts: dict[str, Any] = {"done": count}
+  for name in ("captions", "ids"):
+    facts[name] = list(itertools.chain.from_iterable(
+        np.load(part)[name].tolist() for part in parts))
+  artefact.write_json(folder / "progress.json", facts)
+  shutil.rmtree(parts[0].parent)
+  for left in folder.glob("partial.*"):  # by killed runs
+    left.unlink()
 
 
 @functools.cache  # one compiled program for all datasets

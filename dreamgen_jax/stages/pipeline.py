@@ -13,8 +13,14 @@ from typing import Any
 
 import ml_collections
 
-from dreamgen_jax import errors, registry
+from dreamgen_jax import errors, registry, storage
+from dreamgen_jax.data import catalogue
 from dreamgen_jax.stages import adapters, artefact, models
+
+# How a training runs rather than what it results in: with other values the
+# same result goes on, so that all count as these.
+RUNNING = {"mesh": {"data": -1}, "checkpoint_seconds": 60.0}
+DROPPED = ("nonfinite",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +72,11 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path,
         only: str | None = None) -> None:
   """Runs all steps in order, or only the one named.
 
+  Several processes of one run share the workdir; the first keeps its books.
+
   Raises:
     ConfigError: no such step, or a step it needs has not finished.
+    StorageError: the workdir's disk is full, read-only or gone.
   """
   workdir = pathlib.Path(workdir).absolute()
   road = steps(config)
@@ -76,9 +85,23 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path,
         f"No stage {only!r} in this config; have: {', '.join(road)}."
         + registry.nearest(only, list(road)))
   resolved = {name: resolve(step) for name, step in road.items()}
-  artefact.claim(workdir, config.to_dict())
-  outputs: dict[str, artefact.Artefact] = {}
+  from dreamgen_jax import hosts, runtime  # JAX; config mistakes come before
+
+  runtime.start(workdir / ".compile_cache")
+  if hosts.first():
+    artefact.claim(workdir, config.to_dict())
+  hosts.barrier()
   begin = time.monotonic()
+  with storage.explained(workdir):
+    _walk(road, resolved, workdir, only)
+  hosts.say(f"Finished in {time.monotonic() - begin:.0f} s: {workdir}")
+
+
+def _walk(road: dict[str, Step], resolved: dict[str, Any],
+          workdir: pathlib.Path, only: str | None) -> None:
+  from dreamgen_jax import hosts
+
+  outputs: dict[str, artefact.Artefact] = {}
   for name, step in road.items():
     outputs[name] = output = artefact.Artefact(
         workdir, name, resolved[name], {
@@ -87,11 +110,11 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path,
             for key, source in step.inputs.items()})
     if only and name != only:
       continue
-    if output.is_done():
-      print(f"[{name}] finished before, nothing changed", flush=True)
+    if hosts.agree(output.is_done()):
+      hosts.say(f"[{name}] finished before, nothing changed")
       continue
     for source in step.inputs.values():
-      if source in road and not outputs[source].is_done():
+      if source in road and not hosts.agree(outputs[source].is_done()):
         raise errors.ConfigError(
             f"Stage {name!r} needs {source!r}, which has not finished with "
             f"this config; run it first (--stage={source}), or leave --stage "
@@ -99,19 +122,23 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path,
     _run_step(step, output, {
         key: workdir / source if source in road else pathlib.Path(source)
         for key, source in step.inputs.items()})
-  print(f"Finished in {time.monotonic() - begin:.0f} s: {workdir}", flush=True)
 
 
 def resolve(step: Step) -> dict[str, Any]:
   """All that a step depends on: its section, and the preset's every size.
 
   A section's `model_fields` says which of the model's fields matter to it;
-  adapters matter by their content.
+  adapters matter by their content; `RUNNING` does not matter.
   """
   values = step.config.to_dict()
+  if "train" in values:
+    values["train"] = {name: value for name, value in (
+        values["train"] | RUNNING).items() if name not in DROPPED}
   for section in (values, values.get("model", {})):
     if section.get("adapters"):
       section["adapters"] = adapters.digests(section["adapters"])
+  if step.stage == "source":  # of which the file may change
+    values["layout"] = dataclasses.asdict(catalogue.find(values["dataset"]))
   if "model" in values:
     for count in values.get("frame_buckets") or ():  # each must be possible
       models.resolve(values["model"] | {
@@ -124,18 +151,24 @@ def resolve(step: Step) -> dict[str, Any]:
 
 def _run_step(step: Step, output: artefact.Artefact,
               inputs: dict[str, pathlib.Path]) -> None:
-  from dreamgen_jax import runtime  # brings JAX; config mistakes come before
+  from dreamgen_jax import hosts, runtime
 
-  runtime.start(output.workdir / ".compile_cache")
-  for line in output.changes():
-    print(f"[{step.name}] runs again, {line}", flush=True)
-  aside = output.prepare()
-  if aside:
-    print(f"[{step.name}] the former result is now {aside.name}", flush=True)
-  print(f"[{step.name}] starts", flush=True)
+  if hosts.first():
+    for line in output.changes():
+      hosts.say(f"[{step.name}] runs again, {line}")
+    aside = output.prepare()
+    if aside:
+      hosts.say(f"[{step.name}] the former result is now {aside.name}")
+  hosts.barrier()
+  hosts.say(f"[{step.name}] starts")
   begin = time.monotonic()
   stage = importlib.import_module(f"dreamgen_jax.stages.{step.stage}")
-  metrics = stage.run(step.config, inputs, output.folder)
+  metrics = {}
+  if hosts.first() or not getattr(stage, "ALONE", False):
+    metrics = stage.run(step.config, inputs, output.folder)
   seconds = time.monotonic() - begin
-  output.finish(seconds, metrics, runtime.versions())
-  print(f"[{step.name}] finished in {seconds:.0f} s", flush=True)
+  hosts.barrier()
+  if hosts.first():
+    output.finish(seconds, metrics, runtime.versions())
+  hosts.barrier()
+  hosts.say(f"[{step.name}] finished in {seconds:.0f} s")

@@ -47,7 +47,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   batches = loader.loader(
       [(source, float(len(source))) for name, source in sources.items()
        if name != HELDOUT],
-      config.train.batch_size, config.train.seed, then=tokens)
+      config.train.batch_size, config.train.seed, then=tokens,
+      **train.share(config.train))
   rows = [tokens(sources[HELDOUT][i]) for i in range(len(sources[HELDOUT]))]
   heldout = {name: np.stack([row[name] for row in rows]) for row in rows[:1]
              for name in row}

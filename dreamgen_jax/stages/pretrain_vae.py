@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import checkpoint, metrics, pretraining, registry
-from dreamgen_jax.data import loader, rlds, windows
+from dreamgen_jax import checkpoint, hosts, metrics, pretraining, registry
+from dreamgen_jax.data import catalogue, loader, windows
 from dreamgen_jax.stages import models, train
 
 HELDOUT = "heldout"
@@ -28,7 +28,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       crop_size=config.crop_size, crop_frames=config.crop_frames)
   clips = {
       name: windows.Clips(
-          windows.Memory(rlds.Dataset(path / "data"), [config.camera],
+          windows.Memory(catalogue.open(path / "data"), [config.camera],
                          (c.height, c.width)),
           camera=config.camera, num_frames=c.frames, size=(c.height, c.width),
           video_hz=c.video_hz)
@@ -37,13 +37,15 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   batches = loader.loader(
       [(source, 1.0) for name, source in clips.items() if name != HELDOUT],
       config.train.batch_size, config.train.seed,
-      then=lambda sample: {"video": sample["video"]})
+      then=lambda sample: {"video": sample["video"]},
+      **train.share(config.train))
   heldout = np.stack([clips[HELDOUT][i]["video"] for i in range(
       min(MEASURED, len(clips[HELDOUT])))])
   reconstruct, encode = map(
       jax.jit, (objective.reconstruct, objective.encode))
 
   def evaluate(params, unused_step=0):
+    params = hosts.local(params)
     again = np.concatenate([
         np.asarray(reconstruct(params, heldout[i:i + 8]))
         for i in range(0, len(heldout), 8)])
@@ -53,11 +55,12 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       objective, objective.init(jax.random.key(config.train.seed)), batches,
       config.train, folder, name=folder.name, evaluate=evaluate)
   batches.close()
+  params = hosts.local(result.params)
   sample = [clips[name][i]["video"] for name in clips if name != HELDOUT
             for i in range(0, len(clips[name]), max(len(clips[name]) // 64, 1))]
   size = min(8, len(sample))
   latent = np.concatenate([
-      np.asarray(encode(result.params, np.stack(sample[i:i + size])))
+      np.asarray(encode(params, np.stack(sample[i:i + size])))
       for i in range(0, len(sample) - size + 1, size)])
   measured = [row for row in result.history if "heldout_psnr" in row]
   facts = {
@@ -66,5 +69,5 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       "heldout_psnr": measured[-1]["heldout_psnr"],
       "seconds": result.seconds,
   }
-  checkpoint.save(folder / "checkpoint", result.params, facts)
+  checkpoint.save(folder / "checkpoint", params, facts)
   return facts | {"loss": result.history[-1].get("loss")}

@@ -18,6 +18,8 @@ _NOTES = {"noop": "holds still", "neural": "neural trajectories only",
           "mixed": "neural and real, 1:1", "demos": "what was demonstrated",
           "oracle": "true actions of every verb: an upper bound"}
 
+ALONE = True  # one host does it
+
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 A straight line: restore, then step. It knows a model only as a Trainable. A
 run that is killed goes on at its last checkpoint and ends bit-equal to one
-that was not: state, data position and history are saved together.
+that was not: state, data position and history are saved together, every so
+often and when the machine is about to be taken away (SIGTERM). Several hosts
+run it in step, each with its part of every batch.
 """
 
 import dataclasses
-import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -16,11 +17,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dreamgen_jax import checkpoint, errors, interfaces, optim, sharding
+from dreamgen_jax import (
+    checkpoint,
+    errors,
+    hosts,
+    interfaces,
+    monitor,
+    optim,
+    sharding,
+)
 from dreamgen_jax import ema as ema_lib
-from dreamgen_jax import metrics as metrics_lib
+
+NONFINITE = ("stop", "skip")
 
 Evaluate = Callable[[Any, int], dict[str, float]]
+
+# Beside a model's own rules: the counters of optimisers and of the loop.
+RULES = [(r"(^|/)(count|step|mini_step)$", ())]
 
 
 class Upkeep(Protocol):
@@ -48,11 +61,78 @@ class Upkeep(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """Trained parameters (the averaged ones if config.ema) and their history."""
+  """Trained parameters (the averaged ones if config.ema) and their history.
+
+  With several hosts the parameters lie on all of them; see `hosts.local`.
+  """
 
   params: Any
   history: list[dict[str, Any]]
   seconds: float
+
+
+def initial(params: Any, config: Any,
+            upkeep: Upkeep | None = None) -> tuple[dict[str, Any], Any]:
+  """(what a step changes, what it does not) at the start of a training.
+
+  Args:
+    params: the full parameter tree.
+    config, upkeep: as of `fit`.
+  """
+  trainable, frozen = optim.partition(params, config.trainable)
+  state = {
+      "params": trainable,
+      "opt": optim.optimizer(config.optim, config.steps).init(trainable),
+      "step": jnp.zeros((), jnp.int32),
+  }
+  if config.ema:
+    state["ema"] = trainable
+  if upkeep:
+    state["memory"] = upkeep.memory()
+  return state, frozen
+
+
+def program(model: interfaces.Objective, config: Any,
+            upkeep: Upkeep | None = None) -> Callable[..., Any]:
+  """One step: (state, fault, frozen, batch) -> (state, fault, scalars).
+
+  `fault`, i32[2], is the first step that was not finite, and how many were.
+  Arguments as of `fit`.
+  """
+  root = jax.random.key(config.seed)
+  transform = optim.optimizer(config.optim, config.steps)
+
+  def step_fn(state, fault, frozen, batch):
+    rng = jax.random.fold_in(root, state["step"])
+
+    def loss_fn(trainable):
+      return model.loss(optim.combine(trainable, frozen), rng, batch)
+
+    (loss, scalars), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        state["params"])
+    updates, opt = transform.update(grads, state["opt"], state["params"])
+    params, new = state["params"], {"opt": opt, "step": state["step"] + 1}
+    if upkeep:
+      params, new["memory"] = upkeep.maintain(
+          params, state["memory"], scalars, state["step"],
+          jax.random.fold_in(rng, 0))
+    new["params"] = optax.apply_updates(params, updates)
+    if config.ema:
+      decay = ema_lib.decay(new["step"])
+      new["ema"] = jax.tree.map(
+          lambda old, now: decay * old + (1 - decay) * now,
+          state["ema"], new["params"])
+    norm = optax.tree.norm(grads)
+    good = jnp.isfinite(loss) & jnp.isfinite(norm)
+    new = jax.tree.map(
+        lambda new, old: jnp.where(good, new, old), new,
+        state | {"step": new["step"]})
+    # The first bad step, and how many there were.
+    fault = jnp.where(good, fault, jnp.stack(
+        [jnp.where(fault[1] > 0, fault[0], new["step"]), fault[1] + 1]))
+    return new, fault, scalars | {"loss": loss, "grad": norm}
+
+  return step_fn
 
 
 def fit(
@@ -74,8 +154,10 @@ def fit(
     params: its full parameter tree at the start.
     batches: iterator of dict batches with get_state() and set_state().
     config: steps, seed, optim, trainable, ema, log_steps, eval_steps,
-      checkpoint_seconds, mesh.
-    folder: where checkpoints and history.jsonl live.
+      checkpoint_seconds, mesh; and nonfinite, if a step whose loss or gradient
+      is not finite is to be left out ("skip") rather than to end the run
+      ("stop"). Such a step never changes the state.
+    folder: where checkpoints, history.jsonl and speed.jsonl live.
     name: printed in front of progress lines.
     rules: the model's sharding rules.
     evaluate: (full parameters, step) -> named scalars, every
@@ -83,102 +165,110 @@ def fit(
     upkeep: changes parameters besides the optimiser, see `Upkeep`.
 
   Raises:
-    UserError: the loss is not finite; says between which steps.
+    UserError: the loss or its gradient is not finite; says at which step.
+    Stopped: the run was told to stop, and has saved its state.
   """
   begin = time.monotonic()
+  nonfinite = config.get("nonfinite", "stop")
+  if nonfinite not in NONFINITE:
+    raise errors.ConfigError(
+        f"nonfinite = {nonfinite!r}; have: {', '.join(NONFINITE)}.")
   folder.mkdir(parents=True, exist_ok=True)
   mesh = sharding.mesh(dict(config.mesh))
-  trainable, frozen = optim.partition(params, config.trainable)
-  transform = optim.optimizer(config.optim, config.steps)
-
   # --- state -----------------------------------------------------------------
-  state = {
-      "params": trainable,
-      "opt": transform.init(trainable),
-      "step": jnp.zeros((), jnp.int32),
-  }
-  if config.ema:
-    state["ema"] = trainable
-  if upkeep:
-    state["memory"] = upkeep.memory()
-  rules = [*rules, (r"(^|/)(count|step|mini_step)$", ())]
+  state, frozen = initial(params, config, upkeep)
+  rules = [*rules, *RULES]
   state = jax.device_put(
       jax.tree.map(jnp.array, state), sharding.by_rules(state, rules, mesh))
   frozen = jax.device_put(frozen, sharding.by_rules(frozen, rules, mesh))
-  root = jax.random.key(config.seed)
 
   # --- step ------------------------------------------------------------------
-  def step_fn(state, frozen, batch):
-    rng = jax.random.fold_in(root, state["step"])
-
-    def loss_fn(trainable):
-      return model.loss(optim.combine(trainable, frozen), rng, batch)
-
-    (loss, scalars), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state["params"])
-    updates, opt = transform.update(grads, state["opt"], state["params"])
-    params, new = state["params"], {"opt": opt, "step": state["step"] + 1}
-    if upkeep:
-      params, new["memory"] = upkeep.maintain(
-          params, state["memory"], scalars, state["step"],
-          jax.random.fold_in(rng, 0))
-    new["params"] = optax.apply_updates(params, updates)
-    if config.ema:
-      decay = ema_lib.decay(new["step"])
-      new["ema"] = jax.tree.map(
-          lambda old, now: decay * old + (1 - decay) * now,
-          state["ema"], new["params"])
-    return new, scalars | {"loss": loss, "grad": optax.tree.norm(grads)}
-
-  step_jit = jax.jit(step_fn, donate_argnums=0)
+  step_jit = jax.jit(program(model, config, upkeep), donate_argnums=0)
 
   def full(state):
     return optim.combine(
         state["ema"] if config.ema else state["params"], frozen)
 
-  with checkpoint.Series(folder / "steps") as series, jax.set_mesh(mesh):
+  with (checkpoint.Series(folder / "steps") as series, jax.set_mesh(mesh),
+        hosts.Notice() as notice):
     # --- restore -------------------------------------------------------------
-    start = series.latest or 0
-    if start:
-      state, meta = series.restore(start, state)
+    start = 0
+    if restored := series.restore(state):
+      start, state, meta = restored
       batches.set_state(meta["data"])
-      print(f"[{name}] goes on at step {start} of {config.steps}", flush=True)
-    history = metrics_lib.History(folder / "history.jsonl", start)
-    progress = metrics_lib.Progress(name, config.steps, "step", start)
+      hosts.say(f"[{name}] goes on at step {start} of {config.steps}")
+    fault = jnp.zeros(2, jnp.int32)
+    watch = monitor.Monitor(folder, name, start, config.steps)
     saved = time.monotonic()
-    pending: tuple[int, Any] | None = None
+    pending: tuple[int, Any, Any] | None = None
+
+    def check(fault):
+      first, count = (int(number) for number in fault)
+      if count and nonfinite == "stop":
+        raise errors.UserError(
+            f"The loss of {name} or its gradient is not finite at step "
+            f"{first}; the last good state is kept. Lower optim.learning_rate, "
+            "look at the batch that came then, or set train.nonfinite to "
+            "'skip'.")
+      return {"nonfinite_steps": count} if count else {}
 
     def read(pending):
-      step, scalars = pending
+      step, scalars, fault = pending
       scalars = {key: float(value) for key, value in scalars.items()}
-      if not math.isfinite(scalars["loss"]):
-        raise errors.UserError(
-            f"The loss of {name} is not finite at step {step}; lower "
-            "config.optim.learning_rate, or look at the batch that came then.")
-      history.append(step, scalars)
-      progress.update(step, f"loss {scalars['loss']:.4f}")
+      watch.scalars(step, scalars | check(fault))
+      watch.speed(step, config.batch_size, None)
+
+    def due(step):  # hosts' clocks differ, and asking the first one takes time
+      late = time.monotonic() - saved > config.checkpoint_seconds
+      if hosts.count() == 1:
+        return late
+      return step % config.log_steps == 0 and hosts.agree(late)
 
     # --- loop ----------------------------------------------------------------
-    for step in range(start + 1, config.steps + 1):
-      batch = sharding.place_batch(next(batches), mesh)
-      state, scalars = step_jit(state, frozen, batch)
-      if pending:  # the step before: the device never waits for logging
-        read(pending)
-        pending = None
-      last = step == config.steps
-      if last or step % config.log_steps == 0:
-        pending = (step, scalars)
-      if evaluate and (last or step % config.eval_steps == 0):
-        history.append(step, evaluate(full(state), step))
-      if last or time.monotonic() - saved > config.checkpoint_seconds:
-        if pending:
+    with watch:
+      for step in range(start + 1, config.steps + 1):
+        with watch.spending("input"):
+          batch = sharding.place_batch(next(batches), mesh)
+        watch.begin(step)
+        state, fault, scalars = step_jit(state, fault, frozen, batch)
+        if pending:  # the step before: the device never waits for logging
           read(pending)
           pending = None
-        series.save(step, state, {"data": batches.get_state()})
-        saved = time.monotonic()
+        last, stop = step == config.steps, notice.at(step)
+        if step == start + 1:
+          jax.block_until_ready(scalars)
+          watch.compiled(step)
+        if last or step % config.log_steps == 0:
+          pending = (step, scalars, fault)
+        if evaluate and (last or step % config.eval_steps == 0):
+          with watch.spending("evaluate"):
+            watch.scalars(step, evaluate(full(state), step))
+        if last or stop or due(step):
+          if pending:
+            read(pending)
+            pending = None
+          check(fault)
+          with watch.spending("checkpoint"):
+            series.save(step, state, {"data": batches.get_state()})
+          saved = time.monotonic()
+        if stop and not last:
+          series.wait()
+          hosts.say(f"[{name}] told to stop; step {step} is saved")
+          raise errors.Stopped
+    history = watch.history.rows
 
   return Result(
-      params=full(state),
-      history=metrics_lib.read(folder / "history.jsonl"),
-      seconds=time.monotonic() - begin,
-  )
+      params=full(state), history=history, seconds=time.monotonic() - begin)
+
+
+def share(config: Any) -> dict[str, int]:
+  """Which part of every batch this process loads: of `data.loader.loader`.
+
+  Args:
+    config: as of `fit`; its batch_size must divide over the mesh.
+
+  Raises:
+    ConfigError: it does not.
+  """
+  host, hosts_ = hosts.share(sharding.mesh(dict(config.mesh)))
+  return {"host": host, "hosts": hosts_}

@@ -17,12 +17,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import agreement, annotator, checkpoint, errors
+from dreamgen_jax import agreement, annotator, checkpoint, errors, hosts
 from dreamgen_jax.data import (
+  catalogue,
   labels,
   loader,
   normalize,
-  rlds,
   subset,
   windows,
 )
@@ -32,7 +32,7 @@ from dreamgen_jax.stages import labelers, models, train
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
   """Trains on frame pairs, measures whole labelled episodes."""
-  sources = {name: rlds.Dataset(path / "data")
+  sources = {name: catalogue.open(path / "data")
              for name, path in inputs.items()}
   heldout = sources.pop("heldout", None)
   if config.get("leave_out"):
@@ -74,6 +74,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
           state_normalizer=states), 1.0)
        for source in sources.values()],
       config.train.batch_size, config.train.seed,
+      **train.share(config.train),
       then=lambda sample: {name: sample[name] for name in wanted})
   facts = {
       "model": config.model.to_dict(), "time_base": time_base.to_dict(),
@@ -86,8 +87,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
 
   def evaluate(params, unused_step=0):
     labelled = list(annotator.load(
-        facts, model, params, samples=1, weights="uniform", batch_size=64,
-        digest="").label(truth))
+        facts, model, hosts.local(params), samples=1, weights="uniform",
+        batch_size=64, digest="").label(truth))
     found = agreement.agreement(
         np.concatenate([e.action for e in truth]),
         np.concatenate([e.action for e in labelled]), robot.action)

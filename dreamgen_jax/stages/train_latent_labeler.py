@@ -23,12 +23,20 @@ from dreamgen_jax import (
   checkpoint,
   dreamer,
   errors,
+  hosts,
   interfaces,
   metrics,
   registry,
   types,
 )
-from dreamgen_jax.data import labels, loader, normalize, rlds, windows
+from dreamgen_jax.data import (
+    catalogue,
+    labels,
+    loader,
+    normalize,
+    rlds,
+    windows,
+)
 from dreamgen_jax.stages import models, train
 
 _NOT_TRAINED_ON = ("heldout", "start")
@@ -45,7 +53,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       gap_seconds=config.time_base.gap_seconds)
 
   def pairs(name):
-    return _pairs(rlds.Dataset(inputs[name] / "data"), _camera(config, name),
+    return _pairs(catalogue.open(inputs[name] / "data"), _camera(config, name),
                   model.config.camera_size, time_base.gap_seconds,
                   config.in_memory)
 
@@ -61,19 +69,20 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   seconds = 0.0
 
   def evaluate(params, unused_step=0):
-    return _measure(model, params, heldout, config.evaluate_pairs,
+    return _measure(model, hosts.local(params), heldout, config.evaluate_pairs,
                     config.batch_size)[0]
 
   if config.train.steps:
     batches = loader.loader(
         [(pairs(name), weights.get(name, 1.0)) for name in names],
         config.train.batch_size, config.train.seed,
-        then=lambda sample: {"images": sample["images"]})
+        then=lambda sample: {"images": sample["images"]},
+        **train.share(config.train))
     result = train.fit(
         model, params, batches, config.train, folder, name=folder.name,
         evaluate=evaluate, rules=labeler.RULES, upkeep=model)
     batches.close()
-    params, seconds = result.params, result.seconds
+    params, seconds = hosts.local(result.params), result.seconds
   found, statistics = _measure(
       model, params, heldout, config.evaluate_pairs, config.batch_size)
   robot = _embodiment(model, time_base, _camera(config, "heldout"))

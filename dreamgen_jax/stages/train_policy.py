@@ -16,14 +16,14 @@ import jax
 import numpy as np
 
 from dreamgen_jax import checkpoint, errors
-from dreamgen_jax.data import loader, normalize, rlds, windows
+from dreamgen_jax.data import catalogue, loader, normalize, windows
 from dreamgen_jax.stages import adapted, language, models, policies, train
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
   """Trains on equal shares of all inputs."""
-  datasets = {name: rlds.Dataset(path / "data")
+  datasets = {name: catalogue.open(path / "data")
               for name, path in sorted(inputs.items())}
   robots = {dataset.embodiment.action for dataset in datasets.values()}
   if len(robots) > 1:
@@ -62,7 +62,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     return {name: sample[name] for name in wanted}
 
   batches = loader.loader(
-      sources, config.train.batch_size, config.train.seed, then=prepare)
+      sources, config.train.batch_size, config.train.seed, then=prepare,
+      **train.share(config.train))
   rng, objective = jax.random.key(config.train.seed), model
   params = policies.start(config.model, model, rng)
   if config.get("lora"):

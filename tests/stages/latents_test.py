@@ -74,3 +74,31 @@ def test_a_prompt_that_is_read_with_the_frame(tmp_path):
     assert set(raw[i]) == {"latent", "frame", "caption"}
     assert np.all(raw[i]["frame"] == i)
     assert raw[i]["frame"].dtype == np.uint8
+
+
+def test_a_killed_encoding_goes_on_batch_by_batch(tmp_path, monkeypatch):
+  whole = latents.encode(_clips(np.float32), _Model(("latent",)), 2.0,
+                         tmp_path / "whole", 1)
+
+  class Source(list):
+    read, dies = (), 1
+
+    def __getitem__(self, i):
+      if i == self.dies:
+        raise KeyboardInterrupt
+      self.read = (*self.read, i)
+      return super().__getitem__(i)
+
+  source = Source(_clips(np.float32))
+  folder = tmp_path / "killed"
+  with pytest.raises(KeyboardInterrupt):
+    latents.encode(source, _Model(("latent",)), 2.0, folder, 1)
+  source.dies = None
+  found = latents.encode(source, _Model(("latent",)), 2.0, folder, 1)
+  assert source.read == (0, 1, 2)
+  assert (found.captions, found.ids) == (whole.captions, whole.ids)
+  files = sorted(path.name for path in folder.iterdir())
+  assert files == ["latent.npy", "progress.json"]
+  for name in files:
+    assert (folder / name).read_bytes() == (
+        tmp_path / "whole" / name).read_bytes()
