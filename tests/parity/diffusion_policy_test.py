@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from dreamgen_jax import ema, weights
-from dreamgen_jax.policies.diffusion_policy import unet, vision
+from dreamgen_jax.policies.diffusion_policy import (
+    transformer,
+    unet,
+    vision,
+)
 from dreamgen_jax.policies.diffusion_policy import weights as names
+from tests import golden_cases
 
 
 def parts(files, prefix):
@@ -74,3 +79,29 @@ def test_ema_decay(golden):
   steps = parts(files, "in/")["ema_steps"]
   expected = parts(files, "out/")["ema_decay"]
   np.testing.assert_allclose(ema.decay(steps), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", golden_cases.cases("dp_transformer"))
+def test_transformer_computes_what_the_original_does(golden, case):
+  config, files = golden(case)
+  kw = config["kwargs"]
+  net = transformer.Transformer(kw["output_dim"], transformer.Config(
+      width=kw["n_emb"], depth=kw["n_layer"], heads=kw["n_head"],
+      memory_depth=kw["n_cond_layers"], causal=kw["causal_attn"]))
+  given = parts(files, "in/")
+  inputs = (given["sample"], given["timestep"].astype(np.int32),
+            given.get("cond"))
+  target = jax.eval_shape(net.init, jax.random.key(0), *inputs)["params"]
+  released = parts(files, "w/")
+  table = names.transformer("", "", plain=not kw["time_as_cond"])
+  params = weights.load(released, table, target)
+  with jax.default_matmul_precision("highest"):
+    output = jax.jit(net.apply)({"params": params}, *inputs)
+  expected = parts(files, "out/")["sample"]
+  np.testing.assert_allclose(output, expected, atol=1e-5)
+
+  exported = weights.export(params, table)
+  buffers = {"mask", "memory_mask", "_dummy_variable"}
+  assert exported.keys() == released.keys() - buffers
+  for name, array in exported.items():
+    np.testing.assert_array_equal(array, released[name])

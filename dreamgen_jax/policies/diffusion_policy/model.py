@@ -1,11 +1,11 @@
 """Diffusion Policy (Chi et al., arXiv 2303.04137), with optional language.
 
-Images and state of the last `o` steps become one condition vector; a 1-D U-Net
-denoises a chunk of `u` actions under it. As released, index 0 of the chunk is
-the FIRST observation step: a training chunk starts o - 1 steps before now, and
-`act` cuts those steps off. Additions, off in the released preset: a sentence
-vector, a flag that tells a missing state from a zero one, padding before the
-random window, colour jitter.
+Images and state of the last `o` steps become the condition under which a 1-D
+U-Net, or a transformer, denoises a chunk of `u` actions. As released, index 0
+of the chunk is the FIRST observation step: a training chunk starts o - 1 steps
+before now, and `act` cuts those steps off. Additions, off in the released
+preset: a sentence vector, a flag that tells a missing state from a zero one,
+padding before the random window, colour jitter.
 
 Reads a batch of
   image/<camera> u8[b,o,h,w,3]; state f32[b,o,s] normalised; state_mask
@@ -26,6 +26,7 @@ import numpy as np
 from dreamgen_jax import errors, interfaces
 from dreamgen_jax.diffusion import process, sample
 from dreamgen_jax.layers import augment, chunks
+from dreamgen_jax.policies.diffusion_policy import transformer as transformers
 from dreamgen_jax.policies.diffusion_policy import unet
 from dreamgen_jax.policies.diffusion_policy import vision as vision_lib
 
@@ -57,6 +58,8 @@ class Config:
       central, and there is no padding, in `act`.
     jitter: strength of brightness, contrast and saturation in training.
     dtype: compute dtype.
+    transformer: sizes of the network that is used in the U-Net's place; None
+      is the U-Net.
   """
 
   action_dim: int = 10
@@ -84,13 +87,15 @@ class Config:
   crop: Sequence[int] | None = (76, 76)
   jitter: float = 0.0
   dtype: str = "float32"
+  transformer: transformers.Config | None = dataclasses.field(
+      default=None, metadata=interfaces.LATER)
 
   def __post_init__(self):
     for name in ("cameras", "image_size", "widths", "crop"):
       value = getattr(self, name)
       object.__setattr__(self, name, None if value is None else tuple(value))
     factor = 2 ** (len(self.widths) - 1)
-    if self.horizon % factor:
+    if self.horizon % factor and not self.transformer:
       raise errors.ConfigError(
           f"horizon = {self.horizon} must be divisible by {factor}: the U-Net "
           f"halves it {len(self.widths) - 1} times.")
@@ -134,6 +139,9 @@ PRESETS = {
     # The released hybrid image policy (image configs of the original
     # repository): one camera, no language; 255 M parameters in the U-Net.
     "hybrid_image": Config(),
+    # The same with the transformer, as released: 9 M parameters in it.
+    "hybrid_image_transformer": Config(
+        horizon=10, transformer=transformers.Config()),
     # Tabletop simulator at 64 pixels; trains on a laptop.
     "nano": Config(
         action_dim=5,
@@ -167,22 +175,22 @@ PRESETS = {
 # The last dims of a convolution are (in, out): split the wide one.
 RULES = [
     (r"kernel$", ("fsdp", "tensor")),
-    (r"(bias|scale)$", ()),
+    (r"(bias|scale|positions)$", ()),
 ]
 
 
 class Encoder(nn.Module):
-  """Observation -> condition f32[b, e].
+  """Observation -> a token per step f32[b, o, e], sentence f32[b, e] or None.
 
-  Per step the cameras' features, the state and its flag; the steps behind each
-  other, as released; then the sentence.
+  A token holds the cameras' features, the state and its flag.
   """
 
   config: Config
 
   @nn.compact
   def __call__(self, images: dict[str, jax.Array], state: jax.Array,
-               state_mask: jax.Array, text: jax.Array | None) -> jax.Array:
+               state_mask: jax.Array, text: jax.Array | None
+               ) -> tuple[jax.Array, jax.Array | None]:
     c = self.config
     if text is not None:
       text = nn.LayerNorm(name="text_norm")(text.astype(jnp.float32))
@@ -201,35 +209,34 @@ class Encoder(nn.Module):
     parts.append(jnp.where(state_mask[..., None], state, 0.0))
     if c.state_flag:
       parts.append(state_mask[..., None].astype(jnp.float32))
-    steps = jnp.concatenate(parts, axis=-1)  # b o e
-    condition = einops.rearrange(steps, "b o e -> b (o e)")
-    if text is not None:
-      condition = jnp.concatenate([condition, text], axis=-1)  # b e
-    return condition
+    return jnp.concatenate(parts, axis=-1), text
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """The policy as `interfaces.Policy`; parameters {"encoder", "unet"}."""
+  """The policy as `interfaces.Policy`.
+
+  Parameters: {"encoder", "unet"}, or {"encoder", "transformer"}.
+  """
 
   config: Config
 
   def init(self, rng: jax.Array) -> interfaces.Params:
     """Fresh float32 parameters."""
     c = self.config
-    encoder_rng, unet_rng = jax.random.split(rng)
+    encoder_rng, network_rng = jax.random.split(rng)
     batch = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self.example(1))
     images = {
         camera: jnp.zeros((1, c.n_obs_steps, *c.window, 3))
         for camera in c.cameras
     }
-    condition, encoder = Encoder(c).init_with_output(
+    seen, encoder = Encoder(c).init_with_output(
         encoder_rng, images, batch["state"], batch["state_mask"],
         batch.get("text"))
-    network = self._unet.init(
-        unet_rng, batch["action"], jnp.zeros(1), condition)
-    return {"encoder": encoder["params"], "unet": network["params"]}
+    network = self._network().init(
+        network_rng, batch["action"], jnp.zeros(1), self._joined(*seen))
+    return {"encoder": encoder["params"], self._name: network["params"]}
 
   def example(self, batch_size: int) -> interfaces.Batch:
     """Shapes and dtypes of a training batch; `weight` may be added."""
@@ -278,8 +285,9 @@ class Model:
     noise = jax.random.normal(rngs["noise"], action.shape)
     noisy = process.corrupt_ddpm(
         process.squared_cosine(c.diffusion_steps), action, noise, step)
-    output = self._unet.apply({"params": params["unet"]}, noisy, step,
-                              condition)
+    output = self._network(train=True).apply(
+        {"params": params[self._name]}, noisy, step, condition,
+        rngs={"dropout": jax.random.fold_in(rng, 0)})
     target = noise if c.prediction == "epsilon" else action
     loss = chunks.mean(
         jnp.square(output - target), mask.astype(jnp.float32), batch)
@@ -310,8 +318,8 @@ class Model:
         params, images, observation, observation["state_mask"])
 
     def predict(noisy, step):
-      return self._unet.apply(
-          {"params": params["unet"]}, noisy, jnp.full(b, step), condition)
+      return self._network().apply(
+          {"params": params[self._name]}, noisy, jnp.full(b, step), condition)
 
     def draw(step):
       keys_now = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
@@ -329,16 +337,33 @@ class Model:
     return chunk[:, c.n_obs_steps - 1:]
 
   @property
-  def _unet(self) -> unet.ConditionalUnet1D:
+  def _name(self) -> str:
+    return "transformer" if self.config.transformer else "unet"
+
+  def _network(self, train: bool = False) -> nn.Module:
     c = self.config
+    if c.transformer:
+      return transformers.Transformer(
+          c.action_dim, c.transformer, c.dtype, train)
     return unet.ConditionalUnet1D(
         c.action_dim, c.widths, c.step_width, c.kernel, c.groups,
         c.predict_scale, c.dtype)
 
   def _condition(self, params, images, batch, state_mask):
     text = batch["text"] if self.config.text_dim else None
-    return Encoder(self.config).apply(
-        {"params": params["encoder"]}, images, batch["state"], state_mask, text)
+    return self._joined(*Encoder(self.config).apply(
+        {"params": params["encoder"]}, images, batch["state"], state_mask,
+        text))
+
+  def _joined(self, steps, text):
+    """What the network is told: tokens [b,o,e], or one vector [b,e]."""
+    if self.config.transformer:
+      if text is None:
+        return steps
+      text = einops.repeat(text, "b e -> b o e", o=self.config.n_obs_steps)
+      return jnp.concatenate([steps, text], axis=-1)
+    steps = einops.rearrange(steps, "b o e -> b (o e)")
+    return steps if text is None else jnp.concatenate([steps, text], axis=-1)
 
   def _training_images(self, rng, batch):
     """Augmented images in [-1, 1] by camera."""

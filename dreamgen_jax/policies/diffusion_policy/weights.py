@@ -1,7 +1,8 @@
 """Names of the released Diffusion Policy checkpoints.
 
 `NAMES["diffusion_policy"]` covers the `ema_model` (or `model`) state dict of a
-hybrid image policy of real-stanford/diffusion_policy, saved as safetensors.
+hybrid image policy of real-stanford/diffusion_policy, with either network,
+saved as safetensors.
 """
 
 from dreamgen_jax import weights
@@ -44,6 +45,55 @@ def unet(name: str, path: str) -> list[weights.Rule]:
   ]
 
 
+def transformer(name: str, path: str, plain: bool = False
+                ) -> list[weights.Rule | weights.Ignore]:
+  """Rules of a TransformerForDiffusion under these prefixes.
+
+  A `plain` one has no memory, and all its blocks are the encoder's.
+  """
+  i = f"{{i:{_INT}}}"
+
+  def block(inner: str, ours: str,
+            parts: dict[str, str]) -> list[weights.Rule]:
+    rules = []
+    for theirs, part in parts.items():
+      theirs = f"{inner}.{theirs}"
+      for piece, p in enumerate("qkv"):
+        rules += [
+            weights.Rule(f"{theirs}.in_proj_weight",
+                         f"{ours}/{part}/{p}/kernel", weights.linear,
+                         pieces=(piece,), of=3),
+            weights.Rule(f"{theirs}.in_proj_bias", f"{ours}/{part}/{p}/bias",
+                         pieces=(piece,), of=3)]
+      rules += weights.dense(f"{theirs}.out_proj", f"{ours}/{part}/o")
+    norms = [*parts.values(), "mlp"]
+    for number, part in enumerate(norms, 1):
+      rules += weights.norm(f"{inner}.norm{number}", f"{ours}/{part}_norm")
+    return (rules + weights.dense(f"{inner}.linear1", f"{ours}/in")
+            + weights.dense(f"{inner}.linear2", f"{ours}/out"))
+
+  own, both = {"self_attn": "self"}, {"self_attn": "self",
+                                      "multihead_attn": "cross"}
+  blocks = block(f"{name}encoder.layers.{i}", f"{path}block_{i}", own) if (
+      plain) else [
+          *block(f"{name}encoder.layers.{i}", f"{path}memory_{i}", own),
+          *block(f"{name}decoder.layers.{i}", f"{path}block_{i}", both)]
+  return [
+      weights.Rule(f"{name}pos_emb", f"{path}positions", weights.squeeze()),
+      weights.Rule(f"{name}cond_pos_emb", f"{path}memory_positions",
+                   weights.squeeze()),
+      *weights.dense(f"{name}input_emb", f"{path}action"),
+      *weights.dense(f"{name}cond_obs_emb", f"{path}observation"),
+      *weights.dense(f"{name}encoder.0", f"{path}memory_in"),
+      *weights.dense(f"{name}encoder.2", f"{path}memory_out"),
+      *blocks,
+      *weights.norm(f"{name}ln_f", f"{path}norm"),
+      *weights.dense(f"{name}head", f"{path}out"),
+      weights.Ignore(rf"{name}(mask|memory_mask|_dummy_variable)",
+                     "causality, which follows from the shapes"),
+  ]
+
+
 def resnet(name: str, path: str) -> list[weights.Rule]:
   """Rules of a torchvision ResNet whose children are numbered: 0 is the first
   convolution, 1 its norm, 4 to 7 the stages.
@@ -76,6 +126,7 @@ _OURS = "encoder/camera_{camera}/"
 NAMES: dict[str, weights.Table] = {
     "diffusion_policy": [
         *unet("model.", "unet/"),
+        *transformer("model.", "transformer/"),
         *resnet(f"{_CAMERA}backbone.nets.", _OURS),
         *softmax(f"{_CAMERA}pool.", f"{_OURS}softmax/"),
         *weights.dense(f"{_CAMERA}nets.3", f"{_OURS}project"),
