@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamgen_jax import dreamer, errors, interfaces, types
-from dreamgen_jax.data import dataset, labels, normalize, record, resample
+from dreamgen_jax.data import (
+  dataset,
+  images,
+  labels,
+  normalize,
+  record,
+  resample,
+)
 
 STATES = ("zero", "decoded", "recorded")
 
@@ -79,7 +86,9 @@ class Annotator:
         raise errors.DataError(
             f"Episode {episode.id!r} lacks the camera {missing[0]!r} that the "
             f"labeler reads; it has {', '.join(episode.video)}.")
-      video = np.stack([episode.video[c] for c in self.cameras], axis=1)
+      size = (self.model.config.camera_size,) * 2
+      video = np.stack([images.resize(episode.video[c], *size)
+                        for c in self.cameras], axis=1)  # f v h w 3
       try:
         index, starts = labels.windows(
             len(video), episode.clock.video_hz, self.time_base, self.whole,

@@ -247,6 +247,16 @@ def columns(part: ranges.Part,
   return nested
 
 
+def with_origin(record: Mapping[str, Any],
+                origin: types.Origin) -> dict[str, Any]:
+  """The record with another origin, and with what is younger than it."""
+  steps, meta = dict(record["steps"]), dict(record["episode_metadata"])
+  steps.setdefault("action_disagreement", np.zeros_like(steps["action_spread"]))
+  meta.setdefault("has_disagreement", np.bool_(False))
+  meta["origin"] = json.dumps(dataclasses.asdict(origin)).encode()
+  return {"steps": steps, "episode_metadata": meta}
+
+
 def index_row(record: Mapping[str, Any]) -> dict[str, Any]:
   """The facts of one record that the index holds."""
   meta = record["episode_metadata"]

@@ -121,6 +121,47 @@ def write(
   return dataset.Dataset(path)
 
 
+def copy(path: str | pathlib.Path, name: str, source: dataset.Dataset,
+         origins: Mapping[str, types.Origin], *, num_shards: int = 1,
+         ) -> dataset.Dataset:
+  """The same episodes with other origins; videos are not encoded again.
+
+  Args:
+    path: the new dataset's folder.
+    name: TFDS name, snake_case.
+    source: what is copied.
+    origins: episode id -> its origin from now on.
+    num_shards: number of files.
+
+  Raises:
+    DataError: the folder holds another dataset.
+  """
+  path = pathlib.Path(path)
+  spec = record.features(source.embodiment, source.cameras)
+  writer = shards.Writer(path, name, spec, num_shards)
+  said = {key: dataclasses.asdict(value) for key, value in origins.items()}
+  key = shards.digest_of([name, source.digest, said, num_shards])
+  if shards.is_published(path):
+    found = dataset.Dataset(path)
+    if found.metadata.get("key") != key:
+      raise errors.DataError(
+          f"{path} already holds the dataset {found.name!r}, made from "
+          "other inputs; remove the folder or choose another one.")
+    return found
+  path.mkdir(parents=True, exist_ok=True)
+
+  def changed(i):
+    made = record.with_origin(source.record(i), origins[source.ids[i]])
+    return writer.serialize(made), record.index_row(made)
+
+  parts = shards.split_evenly(range(len(source)), num_shards)
+  for i, part in enumerate(parts):
+    writer.write(i, shards.digest_of([key, part]), map(changed, part))
+  writer.publish(record.identity(source.embodiment, source.cameras),
+                 {"key": key})
+  return dataset.Dataset(path)
+
+
 def _work(episodes, make, make_many):
   """(ids, function from ids to episodes, digest of ready episodes)."""
   items = list(episodes)

@@ -1,12 +1,24 @@
-"""Labelers as stages find them: built from a config for what they label."""
+"""Labelers as stages find them: built from a config, or from a checkpoint."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dreamgen_jax import errors, interfaces, registry, types
-from dreamgen_jax.data import labels
-from dreamgen_jax.stages import models
+from dreamgen_jax import (
+  annotator,
+  checkpoint,
+  errors,
+  interfaces,
+  registry,
+  types,
+)
+from dreamgen_jax.data import dataset, labels
+from dreamgen_jax.stages import artefact, models
+
+# What a config may say of labelling, beyond what it must; by default as in
+# `annotator.Annotator`.
+OPTIONAL = ("stride", "state")
 
 
 def build(spec: Mapping[str, Any], robot: types.Embodiment,
@@ -32,3 +44,28 @@ def build(spec: Mapping[str, Any], robot: types.Embodiment,
         "out.")
   return models.build("labelers", spec, **{
       name: value for name, value in decided.items() if name in fields})
+
+
+def load(folder: pathlib.Path, config: Mapping[str, Any]
+         ) -> annotator.Annotator:
+  """The annotator of a trained labeler.
+
+  Args:
+    folder: of `train_labeler` or `train_latent_labeler`.
+    config: samples, weights and batch_size, perhaps cameras instead of those
+      that it learnt from, and what `OPTIONAL` names.
+
+  Raises:
+    CheckpointError: the checkpoint is missing or damaged.
+  """
+  params, facts = checkpoint.load(folder / "checkpoint")
+  facts["cameras"] = list(config.get("cameras") or facts["cameras"])
+  model = build(
+      facts["model"], dataset.embodiment_from_dict(facts["embodiment"]),
+      labels.TimeBase.from_dict(facts["time_base"]), facts["cameras"],
+      facts.get("state") is not None)
+  return annotator.load(
+      facts, model, params, samples=config["samples"],
+      weights=config["weights"], batch_size=config["batch_size"],
+      digest=artefact.digest(folder / "checkpoint")[:16],
+      **{name: config[name] for name in OPTIONAL if name in config})

@@ -4,9 +4,11 @@ Every input is a dataset of trajectories and gets an equal share of each batch
 (DreamGen mixes real and neural 1:1). Where a state is unknown the policy sees
 zeros and, where the policy has one, a flag. `config.embodiment_ids` may say of
 an input which of the policy's embodiments it is, such as one of its own for
-neural trajectories. Starts afresh, or from released weights
-(config.model.source); `config.lora` trains adapters, see `adapted`. Writes
-`checkpoint` with units and language settings.
+neural trajectories. Episodes that a filter rejected are not read, and with
+`config.doubt` a step counts the less, the less sure its label is: half where
+its spread is that part of the actions' deviation, see `doubt.weights`. Starts
+afresh, or from released weights (config.model.source); `config.lora` trains
+adapters, see `adapted`. Writes `checkpoint` with units and language settings.
 """
 
 import pathlib
@@ -16,7 +18,7 @@ import jax
 import numpy as np
 
 from dreamgen_jax import checkpoint, errors
-from dreamgen_jax.data import catalogue, loader, normalize, windows
+from dreamgen_jax.data import catalogue, doubt, loader, normalize, windows
 from dreamgen_jax.stages import adapted, language, models, policies, train
 
 
@@ -46,14 +48,23 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   ids = dict(config.get("embodiment_ids") or {})
   acting = policies.acting(
       robot, policies.embodiments(model, robot, list(datasets), ids))
+  weigh = None
+  if config.get("doubt"):
+    def weigh(episode):
+      if episode.spread is None:
+        return np.ones(len(episode.action))
+      return doubt.weights(
+          episode.spread, statistics["action"].std, config.doubt)
+
   sources = [
       (windows.Observations(
           windows.Memory(dataset, config.cameras, c.image_size),
           cameras=config.cameras, horizon=c.horizon, history=c.n_obs_steps,
           first_action=1 - c.n_obs_steps, state_normalizer=state,
-          action_normalizer=action, embodiment_id=ids.get(name)), 1.0)
+          action_normalizer=action, embodiment_id=ids.get(name),
+          weigh=weigh), 1.0)
       for name, dataset in datasets.items()]
-  wanted = set(model.example(1))
+  wanted = {*model.example(1), *(["weight"] if weigh else [])}
 
   def prepare(sample):
     read = model.read(words, [sample["instruction"]], sample["state"][None])

@@ -137,6 +137,30 @@ def test_unlabelled_entries_are_masked(tmp_path, embodiment, make_episode):
   assert sample["state"].shape == (1, 3) and sample["embodiment"] == 31
 
 
+def test_steps_are_weighed_where_they_act(dataset, episodes):
+  source = windows.Observations(
+      dataset, cameras=[], horizon=4, first_action=-1,
+      weigh=lambda episode: episode.action[:, 0])
+  want = episodes[0].action[:, 0]
+  np.testing.assert_array_equal(source[0]["weight"], want[[0, 0, 1, 2]])
+  np.testing.assert_array_equal(source[8]["weight"], want[[15, 16, 16, 16]])
+
+
+def test_pairs_may_show_clips_and_states(dataset, episodes):
+  class Double:
+    def apply(self, x):
+      return 2 * x
+
+  source = windows.Pairs(
+      dataset, cameras=["front"], gap=0.8, horizon=8, frames=3,
+      state_normalizer=Double())
+  sample = source[6]
+  assert [_frame(f) for f in sample["images"][:, 0]] == [6, 8, 8]
+  np.testing.assert_array_equal(
+      sample["state"], 2 * episodes[0].state[[12, 16, 16]])
+  assert sample["state_mask"].tolist() == [True] * 3
+
+
 def test_normalizers_are_applied(dataset, episodes):
   class Double:
     def apply(self, x):

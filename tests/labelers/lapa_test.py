@@ -218,7 +218,7 @@ def test_released_looks_for_dead_codes():
 class Reader:
   """Instead of a latent, the brightness of both frames."""
 
-  config: None = None
+  config: lapa.Config = TINY
 
   def see(self, params, images):
     return images[:, 0, 0, 0, 0].astype(jnp.float32)
