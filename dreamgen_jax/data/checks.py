@@ -167,10 +167,14 @@ def spans(frames: int, steps: int, rates: types.Clock) -> None:
 def constants(keys: Sequence[types.Key], low: np.ndarray, high: np.ndarray
               ) -> list[str]:
   """Names of the numbers that never change, such as "waist[2] = 0"."""
-  names = [f"{key.name}[{i}]" if key.dims > 1 else key.name
-           for key in keys for i in range(key.dims)]
-  return [f"{name} = {a:g}" for name, a, b in zip(names, low, high, strict=True)
-          if a == b]
+  return [f"{name} = {a:g}"
+          for name, a, b in zip(names(keys), low, high, strict=True) if a == b]
+
+
+def names(keys: Sequence[types.Key]) -> list[str]:
+  """One name per number: "eef_position[0]", "gripper_close"."""
+  return [f"{key.name}[{i}]" if key.dims > 1 else key.name
+          for key in keys for i in range(key.dims)]
 
 
 def listed(problems: Iterable[Problem], limit: int = 5,

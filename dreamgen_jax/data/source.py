@@ -5,7 +5,6 @@ are read once: what is wrong is found and told, statistics are taken, and an
 index of some 40 bytes an episode is kept. From then on an episode is one seek.
 """
 
-import array
 import dataclasses
 import hashlib
 import json
@@ -27,12 +26,11 @@ from dreamgen_jax.data import (
     ranges,
     recording,
     records,
+    scan,
 )
 
 SPLITS = ("train", "validation", "all")
 _VERSION = 1  # of the index; another one is made anew
-_COLUMNS = {"shard": "I", "record": "I", "place": "Q", "size": "Q",
-            "first": "i", "steps": "i", "hash": "Q", "success": "b"}
 
 
 class Source:
@@ -76,6 +74,7 @@ class Source:
       raise errors.ConfigError(
           f"Unknown split {split!r}; have: {', '.join(SPLITS)}."
           + registry.nearest(split, list(SPLITS)))
+    report = checks.Report(on_problem, keep)
     if not path and not given.home:
       raise errors.DataError(
           "The layout does not say where the dataset lies; give its folder.")
@@ -91,12 +90,11 @@ class Source:
           f"{', '.join(self._found.splits)}.")
     self._shards = [shard for shard in self._found.shards
                     if shard.split in (given.splits or self._found.splits)]
-    report = checks.Report(on_problem, keep)
     facts, rows = self._load(index, report, sorted(keep), progress)
     self.problems = [checks.Problem(**each) for each in facts["problems"]]
     for problem in self.problems:
       if on_problem == "fatal" and problem.kind not in {*checks.NOTES, *keep}:
-        raise errors.DataError(f"{self.path}: {problem}")
+        raise errors.DataError(f"{problem.episode}: {problem.text}")
     self.statistics = {
         name: normalize.Statistics.from_json(value)
         for name, value in facts["statistics"].items()}
@@ -127,6 +125,24 @@ class Source:
   def lengths(self) -> np.ndarray:
     """i64[episodes, 2]: number of frames and of control steps."""
     return np.stack([self._rows["steps"]] * 2, axis=1).astype(np.int64)
+
+  @property
+  def description(self) -> description.Description:
+    """Its features and files."""
+    return self._found
+
+  def uses(self) -> list[tuple[str, str]]:
+    """(what for, full name) of every feature that the layout uses."""
+    given = self.layout
+    found = [(f"{kind} {key}", column.feature) for kind in ("state", "action")
+             for key, each in given.columns(kind).items() for column in each]
+    found += [(f"camera {camera}", path)
+              for camera, path in given.cameras.items()]
+    found += [("instruction", path) for path in given.instruction]
+    found += [("success", given.success), ("source id", given.source_id)]
+    if given.timestamp:
+      found.append(("timestamp", columns.time_of(given).feature))
+    return [(what, self._names[path]) for what, path in found if path]
 
   def counts(self) -> dict[str, int]:
     """Kind of problem -> how many."""
@@ -199,11 +215,16 @@ class Source:
 
   def _chosen(self, rows: dict[str, np.ndarray], split: str
               ) -> dict[str, np.ndarray]:
-    """The rows of a split: the hash decides, so that copies stay together."""
-    if split == "all":
+    """The rows of a split: the hash decides, so that copies stay together.
+
+    However few episodes there are, one is for validation.
+    """
+    if split == "all" or not len(rows["hash"]):
       return rows
     share = (rows["hash"] >> np.uint64(32)) / 2.0**32
-    taken = (share < self.layout.validation) == (split == "validation")
+    border = self.layout.validation
+    border = max(border, share.min()) if border else -1.0
+    taken = (share <= border) == (split == "validation")
     return {name: values[taken] for name, values in rows.items()}
 
   def _index(self) -> dict[str, np.ndarray]:
@@ -230,9 +251,10 @@ class Source:
     file = pathlib.Path(folder or self.path) / f"dreamgen_{key[:16]}.npz"
     if file.exists():
       with np.load(file) as held:
-        rows = {name: held[name] for name in _COLUMNS}
+        rows = {name: held[name] for name in scan.COLUMNS}
         return json.loads(str(held["facts"])), rows
-    rows, statistics = self._scan(report, progress)
+    rows, statistics = scan.scan(
+        self.layout, self._found, self._names, self._shards, report, progress)
     facts = {
         "key": key, "statistics": statistics,
         "problems": [dataclasses.asdict(each) for each in report.problems]}
@@ -244,105 +266,6 @@ class Source:
         np.savez(stream, **rows, facts=np.array(json.dumps(facts)))
       os.replace(temporary, file)
     return facts, rows
-
-  def _scan(self, report, progress):
-    """Reads every record once: (columns, statistics)."""
-    rows = {name: array.array(kind) for name, kind in _COLUMNS.items()}
-    robot, seen = self.embodiment, {}
-    sums = {"state": normalize.Accumulator(robot.state_dim),
-            "action": normalize.Accumulator(robot.action_dim)}
-    missing = [shard.file for shard in self._shards if not shard.found]
-    if missing:
-      report.keeps("missing", self.path, f"{len(missing)} of "
-                   f"{len(self._shards)} files are not there, such as "
-                   f"{missing[0]}.", skipped=False)
-    sizes: dict[str, tuple[int, ...]] = {}
-    for number, shard in enumerate(self._shards):
-      if shard.found:
-        self._scan_shard(number, shard, report, rows, sums, seen, sizes)
-      progress(number + 1, len(self._shards))
-    statistics = {}
-    for name, keys in (("state", robot.state), ("action", robot.action)):
-      if getattr(self.layout, name) and len(rows["hash"]):
-        found = sums[name].result()
-        statistics[name] = found.to_json()
-        for text in checks.constants(keys, found.min, found.max):
-          report.keeps("constant", self.path,
-                       f"{name} {text} in all episodes.", skipped=False)
-    return {name: np.array(values, values.typecode)
-            for name, values in rows.items()}, statistics
-
-  def _scan_shard(self, number, shard, report, rows, sums, seen, sizes):
-    """Appends what is good in one file, and reports what is not."""
-    count, name = 0, pathlib.PurePath(shard.file).name
-    try:
-      with records.opened(shard.file, self._found.format) as record:
-        for place, size in records.scan(shard.file, self._found.format):
-          episode_id = f"{shard.split}-{shard.number:05d}-{count:06d}"
-          count += 1
-          data = record(place, size).read()
-          found = self._examine(episode_id, data, report, seen, sizes)
-          if found is None:
-            continue
-          for kind, accumulator in sums.items():
-            if found[kind] is not None:
-              accumulator.add(found[kind])
-          for first, steps in found["cuts"]:
-            for column, value in zip(rows, (
-                number, count - 1, place, size, first, steps, found["hash"],
-                found["success"]), strict=True):
-              rows[column].append(value)
-    except checks.Bad as error:
-      report.keeps(error.kind, name, str(error), skipped=False)
-    if count != shard.count:
-      report.keeps("length", name, f"It holds {count} whole records; the "
-                   f"description promises {shard.count}.", skipped=False)
-
-  def _examine(self, episode_id, data, report, seen, sizes):
-    """What an episode's row needs; None if the episode is left out."""
-    key = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(),
-                         "little")
-    try:
-      found = self._recording(ranges.Part.of(data))
-      steps = found.steps()
-      state, action = found.vectors()
-    except errors.DataError as error:
-      report.keeps(getattr(error, "kind", "truncated"), episode_id, str(error))
-      return None
-
-    def pictures():
-      for camera in self.cameras:
-        shape = found.video(camera, [0]).shape
-        if shape != sizes.setdefault(camera, shape):
-          raise checks.Bad(
-              "picture", f"Camera {camera!r} has {shape[2]}x{shape[1]} pixels; "
-              f"others have {sizes[camera][2]}x{sizes[camera][1]}.")
-
-    def told():
-      if self.layout.instruction and not found.instruction(key):
-        raise checks.Bad("instruction", "It has no instruction.")
-
-    def succeeded():
-      if self.layout.only_success and found.success() is False:
-        raise checks.Bad("failed", "It did not succeed.")
-
-    def new():
-      if seen.setdefault(key, episode_id) != episode_id:
-        raise checks.Bad(
-            "duplicate", f"It is byte for byte {seen[key]!r} again.")
-
-    for check in (pictures, found.check_clock, told, succeeded, new):
-      try:
-        check()
-      except checks.Bad as error:
-        if not report.keeps(error.kind, episode_id, str(error)):
-          return None
-    cuts = [(0, steps)] if action is None else recording.moving(
-        action, self.embodiment.action, self.layout.idle,
-        self.clock.control_hz)
-    success = found.success()
-    return {"state": state, "action": action, "cuts": cuts, "hash": key,
-            "success": -1 if success is None else int(success)}
 
 
 class Ids(Sequence):

@@ -138,7 +138,7 @@ def test_array_records_are_read_alike(folder, tmp_path):
 
 def test_the_index_is_kept_and_windows_read_through_it(folder, monkeypatch):
   source.Source(LAYOUT, folder)
-  monkeypatch.setattr(source.Source, "_scan", None)  # not again
+  monkeypatch.setattr(source.scan, "scan", None)  # not again
   found = pickle.loads(pickle.dumps(source.Source(LAYOUT, folder)))
   pairs = windows.Pairs(found, cameras=["front", "wrist"], gap=0.1, horizon=2,
                         size=(16, 16))
