@@ -10,7 +10,7 @@ from dreamgen_jax import errors, options
 
 def run(argv: Sequence[str] | None, doc: str,
         define: Callable[[flags.FlagValues], None], required: Sequence[str],
-        body: Callable[[flags.FlagValues], None]) -> int:
+        body: Callable[[flags.FlagValues], object]) -> int:
   """Parses flags and runs `body` with them.
 
   Args:

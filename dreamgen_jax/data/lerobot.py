@@ -1,12 +1,14 @@
-"""Reads LeRobot v2.0 and v2.1 folders as episodes.
+"""Reads LeRobot folders, v2.0, v2.1 and v3, as episodes.
 
 Real folders are messy: descriptions promise files that are not there. So the
 files on disk count, not `meta/info.json`; all that is odd goes into a list of
-findings, and only a folder of which nothing remains is an error. GR00T's
-`modality.json` is used where present. The way back is in `lerobot_export`.
+findings, bad episodes into a report, and only a folder of which nothing remains
+is an error. GR00T's `modality.json` is used where present. The way back is in
+`lerobot_export`.
 """
 
 import collections
+import functools
 import json
 import pathlib
 import re
@@ -14,14 +16,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet as pq
 
 from dreamgen_jax import errors, types
-from dreamgen_jax.data import video
+from dreamgen_jax.data import checks, lerobot_files, video
 
 DREAM_PREFIX = "<DREAM>"  # GR00T-Dreams marks the tasks of its dreams
-EXTRA = "dreamgen"  # our own entry in a line of episodes.jsonl
+EXTRA = "dreamgen"  # our own entry in what meta says of an episode
 # Where GR00T's datasets keep the instruction, best first.
 _ANNOTATIONS = (
     "human.action.task_description", "human.coarse_action",
@@ -35,44 +35,37 @@ class Folder:
   Attributes:
     path: its folder.
     embodiment: the robot whose layout the episodes get.
-    findings: one sentence for everything odd.
+    findings: one sentence for everything odd about the folder.
+    report: what is wrong with single episodes.
     ids: ids of the readable episodes, in order.
     cameras: camera -> LeRobot's video key.
     clock: rates of all readable episodes.
   """
 
   def __init__(self, path: str | pathlib.Path, embodiment: types.Embodiment,
-               cameras: Mapping[str, str] | None = None):
+               cameras: Mapping[str, str] | None = None,
+               report: checks.Report | None = None):
     """Looks at all files; decodes nothing.
 
     Args:
       path: the folder that holds `meta`, `data` and `videos`.
       embodiment: names the keys and cameras to look for.
       cameras: camera -> video key, where the names do not tell.
+      report: decides what happens to bad episodes; by default they are left
+        out. Of those whose length is kept, the shortest part counts.
 
     Raises:
       DataError: no such folder, an unsupported version, or nothing usable.
     """
     self.path, self.embodiment = pathlib.Path(path), embodiment
     self.findings: list[str] = []
+    self.report = report or checks.Report()
     if not self.path.is_dir():
       raise errors.DataError(f"There is no LeRobot folder {self.path}.")
     self._info = self._json("info.json")
     self._modality = self._json("modality.json", optional=True)
-    version = str(self._info.get("codebase_version", "v2.0"))
-    if not version.startswith("v2"):
-      raise errors.DataError(
-          f"{self.path} is LeRobot {version}; only v2.0 and v2.1 can be read."
-      )
-    self._lines = {
-        int(line["episode_index"]): line for line in self._jsonl("episodes")
-        if "episode_index" in line
-    }
-    self._tasks = {
-        int(line["task_index"]): str(line["task"])
-        for line in self._jsonl("tasks") if {"task_index", "task"} <= set(line)
-    }
-    self._tables = self._numbered("data/chunk-*/episode_*.parquet")
+    self._files = lerobot_files.open_version(
+        self.path, self._info, self.findings)
     self.cameras, self._videos = self._find_cameras(cameras or {})
     self._check_promises()
     self._numbers, self.clock = self._usable()
@@ -83,9 +76,11 @@ class Folder:
 
   def fingerprint(self) -> list[list[Any]]:
     """Relative name, size and time of every file that counts, JSON-able."""
-    files = [file for group in (self._tables, *self._videos.values())
-             for file in group.values()]
-    files += (self.path / "meta").glob("*.json*")
+    files = {*self._files, *(
+        clip.path for group in self._videos.values()
+        for clip in group.values())}
+    files |= {file for file in (self.path / "meta").rglob("*")
+              if file.is_file()}
     return sorted(
         [str(file.relative_to(self.path)), file.stat().st_size,
          file.stat().st_mtime_ns]
@@ -98,11 +93,14 @@ class Folder:
       DataError: a damaged file.
     """
     number = self._numbers[episode_id]
-    table = _read(self._tables[number])
-    line = self._lines.get(number, {})
-    extra = line.get(EXTRA, {})
-    videos = {camera: video.decode(self._videos[camera][number])
-              for camera in self.cameras}
+    table = self._files.table(number)
+    line = self._files.lines.get(number, {})
+    extra = _extra(line)
+    videos = {}
+    for camera in self.cameras:
+      path, first, count = self._videos[camera][number]
+      videos[camera] = video.decode(
+          path, None if count is None else first + np.arange(count))
     instruction, dream = self._instruction(table, line)
     state = self._vector(table, "state", extra)
     action = self._vector(table, "action", extra)
@@ -144,32 +142,8 @@ class Folder:
       self.findings.append(f"meta/{name} is not valid JSON.")
     return {}
 
-  def _jsonl(self, name: str) -> list[dict[str, Any]]:
-    path = self.path / "meta" / f"{name}.jsonl"
-    if not path.exists():
-      self.findings.append(f"meta/{name}.jsonl is missing.")
-      return []
-    lines, bad = [], 0
-    for text in filter(str.strip, path.read_text().splitlines()):
-      try:
-        lines.append(json.loads(text))
-      except ValueError:
-        bad += 1
-    if bad:
-      self.findings.append(f"{bad} lines of meta/{name}.jsonl are not JSON.")
-    return lines
-
-  def _numbered(self, pattern: str) -> dict[int, pathlib.Path]:
-    """Episode number -> file."""
-    found = {}
-    for file in sorted(self.path.glob(pattern)):
-      match = re.fullmatch(r"episode_(\d+)", file.stem)
-      if match:
-        found[int(match[1])] = file
-    return found
-
   def _find_cameras(self, given):
-    """(camera -> video key, camera -> episode number -> file)."""
+    """(camera -> video key, camera -> episode number -> clip)."""
     keys, files = {}, {}
     for camera in self.embodiment.cameras:
       named = self._modality.get("video", {}).get(camera, {})
@@ -178,7 +152,7 @@ class Folder:
           f"observation.images.{camera}", camera,
       ]
       for key in dict.fromkeys(filter(None, candidates)):
-        found = self._numbered(f"videos/chunk-*/{key}/episode_*.mp4")
+        found = self._files.clips(key)
         if found:
           keys[camera], files[camera] = key, found
           break
@@ -199,35 +173,28 @@ class Folder:
         continue
       if feature["dtype"] == "image":
         self.findings.append(f"{key!r} is stored as images; it is not read.")
-      elif not any(self.path.glob(f"videos/chunk-*/{key}/*.mp4")):
+      elif not self._files.clips(key):
         self.findings.append(f"info.json promises the video {key!r}, which "
                              "has no files.")
       elif key in self.cameras.values():
         self._check_video(key, feature)
-    promised = self._info.get("total_episodes", len(self._tables))
-    if promised != len(self._tables):
-      self.findings.append(f"info.json promises {promised} episodes, "
-                           f"{len(self._tables)} have a parquet file.")
-    chunks = len(list(self.path.glob("data/chunk-*")))
-    promised = self._info.get("total_chunks", chunks)
-    if promised != chunks:
-      self.findings.append(f"info.json promises {promised} chunks, {chunks} "
-                           "were found.")
-    count = sum(len(files) for files in self._videos.values())
-    promised = self._info.get("total_videos", count)
+    count = len(self._files.numbers)
+    promised = self._info.get("total_episodes", count)
     if promised != count:
-      self.findings.append(f"info.json promises {promised} videos, {count} "
-                           "were found.")
+      self.findings.append(f"info.json promises {promised} episodes, "
+                           f"{count} have rows.")
+    self.findings += self._files.check(
+        self._info, sum(len(clips) for clips in self._videos.values()))
     for name, span in self._info.get("splits", {}).items():
       match = re.fullmatch(r"\d+:(\d+)", str(span))
-      if match and int(match[1]) > len(self._tables):
+      if match and int(match[1]) > count:
         self.findings.append(f"Split {name!r} is {span}, but there are "
-                             f"{len(self._tables)} episodes.")
+                             f"{count} episodes.")
 
   def _check_video(self, key: str, feature: dict[str, Any]) -> None:
-    file = next(self.path.glob(f"videos/chunk-*/{key}/*.mp4"))
+    clip = next(iter(self._files.clips(key).values()))
     try:
-      _, hz, height, width = video.probe(file)
+      _, hz, height, width = video.probe(clip.path)
     except errors.DataError:
       return  # reported per episode
     names = [str(name).removesuffix("s") for name in feature.get("names") or ()]
@@ -244,52 +211,63 @@ class Folder:
 
   def _usable(self) -> tuple[dict[str, int], types.Clock]:
     """(id -> number of the episodes that can be read, their clock)."""
-    clocks = {}
-    for number in sorted(self._tables):
+    clocks, numbers, ids = {}, {}, {}
+    for number in self._files.numbers:
+      extra = _extra(self._files.lines.get(number, {}))
+      ids[number] = extra.get("id", f"{self.path.name}-{number:06d}")
       try:
-        clocks[number] = self._look_at(number)
+        found = self._look_at(number, ids[number])
+        if found:
+          clocks[number] = found
       except errors.DataError as error:
-        self.findings.append(f"Episode {number} is left out: {error}")
+        self.report.keeps(
+            getattr(error, "kind", "truncated"), ids[number], str(error))
     if not clocks:
-      raise errors.DataError(
-          f"Nothing in {self.path} can be used. " + " ".join(self.findings)
-      )
+      raise errors.DataError(" ".join([
+          f"Nothing in {self.path} can be used.",
+          *map(str, self.report.problems), *self.findings]))
     clock = collections.Counter(clocks.values()).most_common(1)[0][0]
-    numbers = {}
     for number, own in clocks.items():
       if own == clock:
-        extra = self._lines.get(number, {}).get(EXTRA, {})
-        numbers[extra.get("id", f"{self.path.name}-{number:06d}")] = number
+        numbers[ids[number]] = number
       else:
-        self.findings.append(
-            f"Episode {number} is left out: its rates are {own}, those of "
-            f"most are {clock}.")
+        self.report.keeps("clock", ids[number],
+                          f"Its rates are {own}, those of most {clock}.")
     return numbers, clock
 
-  def _look_at(self, number: int) -> types.Clock:
-    """Checks one episode's files; the clock by timestamps and header."""
-    table = _read(self._tables[number])
+  def _look_at(self, number: int, name: str) -> types.Clock | None:
+    """Checks one episode's files; the clock by timestamps and header.
+
+    None if its length is wrong and reported.
+    """
+    table = self._files.table(number)
+    rows = table.num_rows
+    if not rows:
+      raise checks.Bad("length", "Its table is empty.")
+    for column in self._promised - set(table.column_names):
+      raise checks.Bad("features", f"Its table has no column {column!r}.")
+    told = self._files.lines.get(number, {}).get("length", rows)
+    lengths = {"meta": told, "the table": rows}
     rates = set()
-    for camera, files in self._videos.items():
-      if number not in files:
-        raise errors.DataError(f"it has no video of camera {camera!r}.")
-      frames, hz, _, _ = video.probe(files[number])
+    for camera, clips in self._videos.items():
+      if number not in clips:
+        raise checks.Bad("missing", f"It has no video of camera {camera!r}.")
+      path, first, count = clips[number]
+      frames, hz, _, _ = _probe(path, path.stat().st_mtime_ns)
       rates.add(round(hz, 3))
-      if frames and frames != table.num_rows:
-        self.findings.append(
-            f"Episode {number}: camera {camera!r} has {frames} frames, the "
-            f"table {table.num_rows} rows; the shorter length counts.")
+      # A header that tells no length is believed.
+      here = frames - first if frames else rows
+      lengths[f"camera {camera!r}"] = here if count is None else min(here,
+                                                                     count)
+    if len(set(lengths.values())) > 1:
+      text = ", ".join(f"{what} {length}" for what, length in lengths.items())
+      if not self.report.keeps("length", name, f"Frames or rows: {text}."):
+        return None
     if len(rates) > 1:
-      raise errors.DataError(f"its cameras have different rates {rates}.")
-    if not table.num_rows:
-      raise errors.DataError("its table is empty.")
-    told = self._lines.get(number, {}).get("length", table.num_rows)
-    if told != table.num_rows:
-      self.findings.append(f"episodes.jsonl says that episode {number} has "
-                           f"{told} rows; it has {table.num_rows}.")
+      raise checks.Bad("clock", f"Its cameras have different rates {rates}.")
     video_hz = rates.pop()
     control_hz = float(self._info.get("fps") or video_hz)
-    if "timestamp" in table.column_names and table.num_rows > 1:
+    if "timestamp" in table.column_names and rows > 1:
       stamps = np.array(table["timestamp"].to_pylist(), np.float64).reshape(-1)
       control_hz = round(float(1 / np.median(np.diff(stamps))), 3)
     if np.isclose(video_hz, control_hz, rtol=0.01):
@@ -300,6 +278,14 @@ class Folder:
           f"at {video_hz:g} Hz.")
     return types.Clock(video_hz, control_hz)
 
+  @functools.cached_property
+  def _promised(self) -> set[str]:
+    """Columns that every table must have."""
+    described = set(self._info.get("features", {}))
+    if not described and self._files.numbers:
+      described = set(self._files.table(self._files.numbers[0]).column_names)
+    return described & {"observation.state", "action"}
+
   def _instruction(self, table, line) -> tuple[str, bool]:
     """(instruction, whether it is a dream's)."""
     columns = [f"annotation.{name}" for name in _ANNOTATIONS] + ["task_index"]
@@ -307,7 +293,7 @@ class Folder:
     for column in columns:
       if column in table.column_names:
         index = int(np.ravel(table[column][0].as_py())[0])
-        text = self._tasks.get(index, "")
+        text = self._files.tasks.get(index, "")
         if text:
           break
     if not text and line.get("tasks"):
@@ -327,7 +313,8 @@ class Folder:
       values = _column(table, default)
       width = sum(key.dims for key in keys)
       if values is not None and values.shape[1] != width:
-        raise errors.DataError(
+        raise checks.Bad(
+            "features",
             f"{default!r} of {self.path} has width {values.shape[1]} and no "
             f"modality.json that names its parts; {self.embodiment.name!r} "
             f"needs {width}."
@@ -342,7 +329,8 @@ class Folder:
         return None
       part = values[:, entry["start"]:entry["end"]]
       if part.shape[1] != key.dims:
-        raise errors.DataError(
+        raise checks.Bad(
+            "features",
             f"modality.json of {self.path} gives {key.name!r} "
             f"{part.shape[1]} values; {self.embodiment.name!r} needs "
             f"{key.dims}."
@@ -358,10 +346,13 @@ def _column(table, name: str) -> np.ndarray | None:
   return values.reshape(table.num_rows, -1)
 
 
-def _read(path: pathlib.Path):
-  try:
-    return pq.read_table(path)
-  except (pyarrow.ArrowException, OSError) as error:
-    raise errors.DataError(
-        f"{path} cannot be read: {str(error).splitlines()[0]}"
-    ) from error
+def _extra(line: Mapping[str, Any]) -> dict[str, Any]:
+  """What our own export said of an episode; parquet holds it as text."""
+  extra = line.get(EXTRA) or {}
+  return json.loads(extra) if isinstance(extra, str) else extra
+
+
+@functools.lru_cache(maxsize=64)
+def _probe(path: pathlib.Path, changed: int) -> tuple[int, float, int, int]:
+  del changed  # a file that is written again is looked at again
+  return video.probe(path)

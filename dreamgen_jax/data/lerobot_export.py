@@ -1,8 +1,9 @@
-"""Writes episodes as a LeRobot v2.1 folder, with GR00T's modality.json.
+"""Writes episodes as a LeRobot folder, with GR00T's modality.json.
 
 LeRobot has one rate, so frames are repeated or dropped to the control rate.
 What LeRobot has no place for (id, origin, facts) goes under "dreamgen" into
-the episode's line of episodes.jsonl, and `lerobot.Folder` reads it back.
+what `meta` says of the episode, and `lerobot.Folder` reads it back. GR00T reads
+v2.0 and v2.1, the lerobot package since 0.4 v3.0 (see `lerobot_export_v3`).
 """
 
 import dataclasses
@@ -18,9 +19,17 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet as pq
 
-from dreamgen_jax import errors, types
-from dreamgen_jax.data import lerobot, record, resample, video
+from dreamgen_jax import errors, registry, types
+from dreamgen_jax.data import (
+    lerobot,
+    lerobot_export_v3,
+    normalize,
+    record,
+    resample,
+    video,
+)
 
+VERSIONS = ("v2.0", "v2.1", "v3.0")
 _CHUNK = 1000  # episodes per folder
 _DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 _VIDEO = ("videos/chunk-{episode_chunk:03d}/{video_key}/"
@@ -30,32 +39,40 @@ _COLUMNS = {"timestamp": "float32", "frame_index": "int64",
 
 
 def write(path: str | pathlib.Path, episodes: Iterable[types.Episode],
-          embodiment: types.Embodiment) -> None:
+          embodiment: types.Embodiment, version: str = "v2.1") -> None:
   """Writes a folder that appears whole or not at all.
 
   Unknown states and actions are zeros, as in GR00T-Dreams.
 
   Raises:
+    ConfigError: an unknown version.
     DataError: the folder exists, no episode, or cameras, sizes or rates that
       differ between episodes.
   """
   path = pathlib.Path(path)
+  if version not in VERSIONS:
+    raise errors.ConfigError(
+        f"Unknown LeRobot version {version!r}; have: {', '.join(VERSIONS)}."
+        + registry.nearest(version, list(VERSIONS)))
   if path.exists():
     raise errors.DataError(f"{path} exists already; choose another folder.")
   path.parent.mkdir(parents=True, exist_ok=True)
   staging = path.with_name(f"incomplete.{uuid.uuid4().hex}.{path.name}")
   try:
-    _write(staging, episodes, embodiment)
+    _write(staging, episodes, embodiment, version)
     os.replace(staging, path)
   finally:
     shutil.rmtree(staging, ignore_errors=True)
 
 
-def _write(root, episodes, embodiment) -> None:
+def _write(root, episodes, embodiment, version) -> None:
   tasks: dict[str, int] = {}
   lines, stats, total = [], [], 0
   shapes: dict[str, list[int]] = {}
   clock = None
+  sums = {"observation.state": normalize.Accumulator(embodiment.state_dim),
+          "action": normalize.Accumulator(embodiment.action_dim)}
+  files = (lerobot_export_v3.Files if version == "v3.0" else _Files)(root)
   for number, episode in enumerate(episodes):
     clock = clock or episode.clock
     if episode.clock != clock:
@@ -74,22 +91,17 @@ def _write(root, episodes, embodiment) -> None:
       )
     n = len(columns["action"])
     task = tasks.setdefault(episode.instruction, len(tasks))
-    _table(root, number, columns, {
+    line = files.add(number, _table(columns, {
         "timestamp": np.arange(n, dtype=np.float32) / clock.control_hz,
         "frame_index": np.arange(n),
         "episode_index": np.full(n, number),
         "index": np.arange(total, total + n),
         "task_index": np.full(n, task),
-    })
-    for camera, frames in videos.items():
-      file = root / _VIDEO.format(
-          episode_chunk=number // _CHUNK, episode_index=number,
-          video_key=_key(camera))
-      file.parent.mkdir(parents=True, exist_ok=True)
-      file.write_bytes(video.encode(frames, clock.control_hz))
+    }), {_key(camera): video.encode(frames, clock.control_hz)
+         for camera, frames in videos.items()}, clock.control_hz)
     lines.append({
         "episode_index": number, "tasks": [episode.instruction], "length": n,
-        lerobot.EXTRA: {
+        **line, lerobot.EXTRA: {
             "id": episode.id,
             "origin": dataclasses.asdict(episode.origin),
             "facts": episode.facts, "success": episode.success,
@@ -97,20 +109,53 @@ def _write(root, episodes, embodiment) -> None:
             "has_action": episode.action is not None,
         },
     })
-    stats.append({"episode_index": number, "stats": _stats(columns, videos)})
+    stats.append(_stats(columns, videos))
+    for name, accumulator in sums.items():
+      accumulator.add(columns[name])
     total += n
   if not lines:
     raise errors.DataError("There is no episode to write.")
-  meta = root / "meta"
-  meta.mkdir()
-  _lines(meta / "episodes.jsonl", lines)
-  _lines(meta / "episodes_stats.jsonl", stats)
-  _lines(meta / "tasks.jsonl", [
-      {"task_index": i, "task": task} for task, i in tasks.items()])
+  quantiles = {name: accumulator.result().to_json()
+               for name, accumulator in sums.items()}
   info = _info(embodiment, clock, shapes, len(lines), total, len(tasks))
-  (meta / "info.json").write_text(json.dumps(info, indent=2))
-  (meta / "modality.json").write_text(
+  info |= {"codebase_version": version}
+  files.close(info, lines, tasks, stats, _merged(stats, quantiles))
+  (root / "meta" / "modality.json").write_text(
       json.dumps(_modality(embodiment, shapes), indent=2))
+
+
+class _Files:
+  """The files of v2: one parquet and one mp4 per camera and episode."""
+
+  def __init__(self, root: pathlib.Path):
+    self._root = root
+
+  def add(self, number, table, videos, hz) -> dict[str, Any]:
+    """Writes an episode; nothing more needs to be said of where it lies."""
+    del hz
+    named = {"episode_chunk": number // _CHUNK, "episode_index": number}
+    for key, data in videos.items():
+      file = self._root / _VIDEO.format(video_key=key, **named)
+      file.parent.mkdir(parents=True, exist_ok=True)
+      file.write_bytes(data)
+    file = self._root / _DATA.format(**named)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, file)
+    return {}
+
+  def close(self, info, lines, tasks, stats, merged) -> None:
+    """Writes `meta`."""
+    meta = self._root / "meta"
+    meta.mkdir()
+    _lines(meta / "episodes.jsonl", lines)
+    if info["codebase_version"] == "v2.0":
+      (meta / "stats.json").write_text(json.dumps(merged))
+    else:
+      _lines(meta / "episodes_stats.jsonl", [
+          {"episode_index": i, "stats": each} for i, each in enumerate(stats)])
+    _lines(meta / "tasks.jsonl", [
+        {"task_index": i, "task": task} for task, i in tasks.items()])
+    (meta / "info.json").write_text(json.dumps(info, indent=2))
 
 
 def _columns(episode, embodiment):
@@ -127,17 +172,14 @@ def _columns(episode, embodiment):
           "action": made["action"]}, videos
 
 
-def _table(root, number, columns, counters) -> None:
-  file = root / _DATA.format(
-      episode_chunk=number // _CHUNK, episode_index=number)
-  file.parent.mkdir(parents=True, exist_ok=True)
+def _table(columns, counters) -> pyarrow.Table:
   arrays = {
       name: pyarrow.array(list(values), pyarrow.list_(pyarrow.float32()))
       for name, values in columns.items()
   }
   for name, dtype in _COLUMNS.items():
     arrays[name] = pyarrow.array(counters[name].astype(dtype))
-  pq.write_table(pyarrow.table(arrays), file)
+  return pyarrow.table(arrays)
 
 
 def _stats(columns, videos) -> dict[str, Any]:
@@ -162,6 +204,28 @@ def _moments(values, axes, count) -> dict[str, list]:
   }
 
 
+def _merged(stats, quantiles) -> dict[str, Any]:
+  """Statistics of all episodes together from those of each."""
+  merged = {}
+  for name in stats[0]:
+    each = [episode[name] for episode in stats]
+    count = np.array([one["count"][0] for one in each], np.float64)
+    share = count / count.sum()
+    mean, std = (np.array([one[what] for one in each])
+                 for what in ("mean", "std"))
+    total = np.tensordot(share, mean, 1)
+    spread = np.tensordot(share, std**2 + (mean - total) ** 2, 1)
+    merged[name] = {
+        "min": np.min([one["min"] for one in each], 0).tolist(),
+        "max": np.max([one["max"] for one in each], 0).tolist(),
+        "mean": total.tolist(), "std": np.sqrt(spread).tolist(),
+        "count": [int(count.sum())],
+        **{which: quantiles[name][which] for which in ("q01", "q99")
+           if name in quantiles},
+    }
+  return merged
+
+
 def _info(embodiment, clock, shapes, episodes, frames, tasks):
   features = {
       name: {"dtype": "float32", "shape": [sum(key.dims for key in keys)],
@@ -182,7 +246,7 @@ def _info(embodiment, clock, shapes, episodes, frames, tasks):
                  "has_audio": False},
     }
   return {
-      "codebase_version": "v2.1", "robot_type": embodiment.name,
+      "robot_type": embodiment.name,
       "total_episodes": episodes, "total_frames": frames,
       "total_tasks": tasks, "total_videos": episodes * len(shapes),
       "total_chunks": -(-episodes // _CHUNK), "chunks_size": _CHUNK,

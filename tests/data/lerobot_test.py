@@ -11,7 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from dreamgen_jax import errors, types
-from dreamgen_jax.data import lerobot, lerobot_export, video
+from dreamgen_jax.data import (
+    checks,
+    lerobot,
+    lerobot_export,
+    lerobot_export_v3,
+    video,
+)
 from dreamgen_jax.embodiments import gr1
 
 GR1 = (pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -53,10 +59,15 @@ def _retable(path, number, **columns):
   pq.write_table(pyarrow.table(table), file)
 
 
-def test_export_and_import_are_inverses(made, embodiment):
-  path, episodes = made
+@pytest.mark.parametrize("version", lerobot_export.VERSIONS)
+def test_export_and_import_are_inverses(tmp_path, embodiment, make_episode,
+                                        version, monkeypatch):
+  monkeypatch.setattr(lerobot_export_v3, "_PER_FILE", 2)
+  path = tmp_path / "robot"
+  episodes = [make_episode(seed, 6 + seed, clock=CLOCK) for seed in range(3)]
+  lerobot_export.write(path, episodes, embodiment, version)
   folder = lerobot.Folder(path, embodiment)
-  assert folder.findings == []
+  assert folder.findings == [] and not folder.report.problems
   assert folder.ids == [e.id for e in episodes] and folder.clock == CLOCK
   for episode in episodes:
     found = folder.episode(episode.id)
@@ -87,6 +98,32 @@ def test_export_follows_lerobot_v21(made):
   stats = (path / "meta/episodes_stats.jsonl").read_text().splitlines()
   image = json.loads(stats[0])["stats"]["observation.images.wrist"]
   assert np.shape(image["mean"]) == (3, 1, 1) and image["count"] == [6]
+
+
+def test_export_follows_lerobot_v3(tmp_path, embodiment, make_episode):
+  episodes = [make_episode(seed, 6 + seed, clock=CLOCK) for seed in range(3)]
+  path = tmp_path / "r"
+  lerobot_export.write(path, episodes, embodiment, "v3.0")
+  info = json.loads((path / "meta/info.json").read_text())
+  assert info["codebase_version"] == "v3.0" and info["fps"] == 10
+  place = {"chunk_index": 0, "file_index": 0}
+  table = pq.read_table(path / info["data_path"].format(**place))
+  assert table["episode_index"].to_pylist() == [0] * 6 + [1] * 7 + [2] * 8
+  assert table["index"].to_pylist() == list(range(21))
+  film = path / info["video_path"].format(
+      video_key="observation.images.wrist", **place)
+  assert video.probe(film)[:2] == (21, 10.0)
+  rows = pq.read_table(path / "meta/episodes").to_pylist()
+  assert [row["videos/observation.images.wrist/from_timestamp"]
+          for row in rows] == [0.0, 0.6, 1.3]
+  assert [(row["dataset_from_index"], row["dataset_to_index"])
+          for row in rows] == [(0, 6), (6, 13), (13, 21)]
+  stats = json.loads((path / "meta/stats.json").read_text())
+  state = np.concatenate([episode.state for episode in episodes])
+  for name, value in (("mean", state.mean(0)), ("std", state.std(0)),
+                      ("q01", np.quantile(state, 0.01, axis=0))):
+    np.testing.assert_allclose(
+        stats["observation.state"][name], value, atol=1e-6)
 
 
 def test_frames_are_repeated_to_the_control_rate(tmp_path, embodiment,
@@ -143,7 +180,8 @@ def test_messy_folders_are_reported_not_refused(made, embodiment):
   ).write_bytes(b"junk")
   (path / "videos/chunk-000/observation.images.front/episode_000002.mp4"
   ).write_bytes(video.encode(episodes[2].video["front"][:5], 10.0))
-  folder = lerobot.Folder(path, embodiment)
+  folder = lerobot.Folder(path, embodiment,
+                          report=checks.Report(keep=["length"]))
   text = "\n".join(folder.findings)
   for words in (
       "modality.json is not valid JSON", "1 lines of meta/episodes.jsonl",
@@ -152,11 +190,13 @@ def test_messy_folders_are_reported_not_refused(made, embodiment):
       "promises the video 'observation.images.top', which has no files",
       "promises 9 episodes, 3 have", "promises 2 videos, 6",
       "promises 0 chunks, 1", "Split 'train' is 0:100",
-      "Episode 1 is left out: Not a readable video",
-      "Episode 2: camera 'front' has 5 frames, the table 8 rows",
   ):
     assert words in text, words
-  assert len(folder.findings) == 11
+  assert len(folder.findings) == 9
+  bad, short = folder.report.problems
+  assert str(bad).startswith("robot-000001: Not a readable video")
+  assert bad.skipped and not short.skipped
+  assert "the table 8, camera 'front' 5" in str(short)
   assert folder.ids == ["robot-000000", "robot-000002"]
   short = folder.episode("robot-000002")
   assert len(short.video["wrist"]) == len(short.video["front"]) == 5
@@ -169,8 +209,9 @@ def test_a_short_table_cuts_the_video(made, embodiment):
   path, episodes = made
   lerobot_table = path / "data/chunk-000/episode_000001.parquet"
   pq.write_table(pq.read_table(lerobot_table).slice(0, 4), lerobot_table)
-  folder = lerobot.Folder(path, embodiment)
-  assert any("has 4" in finding for finding in folder.findings)
+  folder = lerobot.Folder(path, embodiment,
+                          report=checks.Report(keep=["length"]))
+  assert folder.report.counts() == {"length": 1}
   found = folder.episode("episode_1")
   assert len(found.video["front"]) == len(found.action) == 4
   np.testing.assert_array_equal(found.state, episodes[1].state[:4])
@@ -187,9 +228,9 @@ def test_missing_cameras_rates_and_lengths(made, embodiment):
   text = "\n".join(folder.findings)
   for words in ("info.json is missing", "episodes.jsonl is missing",
                 "Camera 'wrist' has no video files",
-                "Episode 1: the table runs at 5 Hz, the video at 10 Hz",
-                "Episode 1 is left out: its rates are"):
+                "Episode 1: the table runs at 5 Hz, the video at 10 Hz"):
     assert words in text, words
+  assert folder.report.counts() == {"clock": 1}
   assert list(folder.cameras) == ["front"] and len(folder) == 2
 
 
@@ -242,8 +283,8 @@ def test_folders_that_cannot_be_used(made, tmp_path, embodiment):
   with pytest.raises(errors.DataError, match=r"no video of the cameras \['top"):
     lerobot.Folder(path, other)
   _edit(path / "meta/info.json",
-        lambda info: info.update(codebase_version="v3.0"))
-  with pytest.raises(errors.DataError, match="LeRobot v3.0; only v2"):
+        lambda info: info.update(codebase_version="v4.0"))
+  with pytest.raises(errors.DataError, match="LeRobot v4.0; v2.0, v2.1 and"):
     lerobot.Folder(path, embodiment)
   _edit(path / "meta/info.json",
         lambda info: info.update(codebase_version="v2.0"))
@@ -267,6 +308,8 @@ def test_widths_that_do_not_fit(made, embodiment):
 
 def test_export_refuses(tmp_path, embodiment, make_episode):
   a, b = make_episode(0), make_episode(1, size=24)
+  with pytest.raises(errors.ConfigError, match="v2.0, v2.1, v3.0"):
+    lerobot_export.write(tmp_path / "r", [a], embodiment, "v3")
   for episodes, words in [
       ([], "no episode"), ([a, b], "the ones before"),
       ([a, make_episode(1, clock=CLOCK)], "resample them first")]:
@@ -289,6 +332,6 @@ def test_real_gr1_episodes():
   assert episode.state.shape == episode.action.shape == (328, 44)
   assert episode.instruction == (
       "pick the cupcake from the counter and place it in the plate")
-  column = pq.read_table(folder._tables[4])["action"].to_pylist()
+  column = folder._files.table(4)["action"].to_pylist()
   np.testing.assert_array_equal(episode.action, np.float32(column))
   assert not episode.action[:, 13:22].any()  # legs and neck

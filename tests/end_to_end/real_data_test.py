@@ -11,6 +11,7 @@ from configs import common
 from dreamgen_jax import checkpoint, metrics, registry
 from dreamgen_jax.data import lerobot_export, rlds
 from dreamgen_jax.stages import pipeline
+from tfds_builders import importing
 from tfds_builders.lerobot import build
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -85,7 +86,7 @@ def test_lerobot_folder_walks_the_road(
   make, settings = CASES[robot]
   make(tmp_path / "recorded")
   build.build(str(tmp_path / "recorded"), robot,
-              str(tmp_path / "imported" / "data"))
+              importing.Settings(str(tmp_path / "imported" / "data")))
   data = rlds.Dataset(tmp_path / "imported" / "data")
   source = [data.episode(i) for i in range(len(data))]
   weights = make_weights(episode.instruction for episode in source)

@@ -9,6 +9,7 @@ import pytest
 from dreamgen_jax import errors, types
 from dreamgen_jax.data import lerobot_export, rlds
 from dreamgen_jax.embodiments import tabletop_panda
+from tfds_builders import importing
 from tfds_builders.lerobot import build as lerobot_build
 from tfds_builders.tabletop import build, demonstrations
 from tfds_builders.tabletop import tabletop_dataset_builder as builder
@@ -105,8 +106,8 @@ def test_lerobot(tmp_path, capsys):
 
   def run():
     return lerobot_build.build(
-        tmp_path / "robot", "tabletop_panda", tmp_path / "d",
-        episodes_per_shard=1)
+        tmp_path / "robot", "tabletop_panda",
+        importing.Settings(tmp_path / "d", episodes_per_shard=1))
 
   data = run()
   assert "odd: info.json promises 3 episodes" in capsys.readouterr().out
@@ -114,7 +115,8 @@ def test_lerobot(tmp_path, capsys):
   np.testing.assert_array_equal(data.episode(1).action, episodes[2].action)
   assert run().digest == data.digest
   with pytest.raises(errors.ConfigError, match="Did you mean"):
-    lerobot_build.build(tmp_path / "robot", "tabletop_pandas", tmp_path / "e")
+    lerobot_build.build(tmp_path / "robot", "tabletop_pandas",
+                        importing.Settings(tmp_path / "e"))
 
 
 @pytest.mark.parametrize("program, arguments, words", [

@@ -1,0 +1,1 @@
+"""HDF5 demonstrations of robomimic and RoboCasa."""

@@ -1,0 +1,1 @@
+"""Folders of plain videos with texts, as Cosmos has them."""
