@@ -335,6 +335,12 @@ class Model:
     """Euler steps from noise f32[b,u,a] to a chunk f32[b,u,a]."""
     c = self.config
     return action_head.euler(
-        lambda x, step: net.Denoiser(c.net).apply(
-            {"params": params["denoiser"]}, x, step, context, embodiment),
+        lambda x, step: self.velocity(params, x, step, context, embodiment),
         noise, c.sample_steps, c.time_buckets)
+
+  def velocity(self, params: interfaces.Params, noisy: types.Array,
+               step: types.Array, context: types.Array,
+               embodiment: types.Array) -> types.Array:
+    """Velocity f32[b,u,a] of noisy chunks at integer times i32[b]."""
+    return net.Denoiser(self.config.net).apply(
+        {"params": params["denoiser"]}, noisy, step, context, embodiment)
