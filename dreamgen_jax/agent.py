@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import errors, interfaces, types
+from dreamgen_jax import errors, execution, interfaces, types
 from dreamgen_jax.data import normalize
 
 
@@ -35,9 +35,16 @@ class Agent:
 
   def __call__(self, observation: dict[str, Any],
                keys: jax.Array) -> np.ndarray:
-    """Chunk f32[b,u,a] in physical units; see `rollout.rollout`."""
+    """Chunk f32[b,u,a] in physical units; see `rollout.rollout`.
+
+    Raises:
+      ConfigError: chunks that have to begin with something, of a policy that
+        cannot be told.
+    """
     batch = dict(observation)
     instructions = batch.pop("instruction")
+    if "kept" in batch:
+      batch |= self._kept(batch["kept"])
     batch["embodiment"] = np.full(
         len(instructions), self.embodiment, np.int32)
     if self.state is None:
@@ -47,6 +54,23 @@ class Agent:
       batch["state"] = self.state.apply(batch["state"])
     batch |= self.model.read(self.language, instructions, batch["state"])
     return self.action.undo(np.asarray(self._act(self.params, keys, batch)))
+
+  def _kept(self, given: Sequence[execution.Kept | None]) -> dict[str, Any]:
+    """What each chunk has to begin with, normalised, as arrays."""
+    if not getattr(self.model, "inpaints", False):
+      raise errors.ConfigError(
+          "This policy cannot be told what a chunk has to begin with: "
+          "inpaint = False.")
+    c = self.model.config
+    steps = c.horizon - c.n_obs_steps + 1
+    kept = np.zeros((len(given), steps, c.action_dim), np.float32)
+    share = np.zeros(kept.shape[:2], np.float32)
+    for row, each in enumerate(given):
+      if each is not None:
+        actions, firm = each
+        kept[row, :len(actions)] = self.action.apply(actions)
+        share[row, :len(actions)] = firm
+    return {"kept": kept, "kept_share": share}
 
   @functools.cached_property
   def _act(self) -> Any:

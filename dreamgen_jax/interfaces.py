@@ -113,6 +113,10 @@ class Policy(Trainable, Protocol):
   instruction: text f32[b,e], or tokens i32[b,m] and token_mask bool[b,m].
   Of these a network takes those that `example` lists.
 
+  A class that says `inpaints = True` can be told what a chunk has to begin
+  with, from the current step on: kept f32[b,u,a] normalised, and how firmly,
+  kept_share f32[b,u] in [0, 1].
+
   Its config has horizon `u`, n_obs_steps `o`, image_size (h, w) of the images
   in a batch, and, if the stage is to set it, text_dim `e`; with weights per
   embodiment, `embodiments`, the number of them.

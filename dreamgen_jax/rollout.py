@@ -2,8 +2,9 @@
 
 Several environments walk in lock step in this process: one batched call of the
 policy plans a chunk of actions for all, each environment executes its first
-part, and so on (receding horizon). A trial's noise is keyed by its seed and
-step, so that its result does not depend on who shares the batch.
+part, and so on (receding horizon; `execution` has other ways). A trial's noise
+is keyed by its seed and step, so that its result does not depend on who shares
+the batch.
 """
 
 import collections
@@ -14,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import errors, types
+from dreamgen_jax import errors, execution, types
 
 Act = Callable[[dict[str, Any], jax.Array], types.Array]
 
@@ -30,7 +31,7 @@ class Trial:
     progress: the best partial credit on the way, in [0, 1]; success where the
       environment gives none.
     frames: u8[f, h, w, 3] of the first camera, the first observation included;
-      None unless recorded.
+      None unless kept.
     instruction: what the policy was told.
   """
 
@@ -45,8 +46,8 @@ class Trial:
 class _Slot:
   """One environment and the trial that it is in."""
 
-  def __init__(self, env: Any, n_obs_steps: int):
-    self.env = env
+  def __init__(self, env: Any, n_obs_steps: int, way: execution.Way):
+    self.env, self._way = env, way
     self.active = False
     self._history = collections.deque(maxlen=n_obs_steps)
 
@@ -54,6 +55,7 @@ class _Slot:
     observation, info = self.env.reset(seed=int(seed))
     self.index, self.seed, self.active = index, int(seed), True
     self.steps, self.success, self._progress = 0, False, None
+    self.plans = execution.Execution(self._way)
     self.instruction = str(observation["language"])
     self._frames = [] if record else None
     self._history.clear()
@@ -113,7 +115,7 @@ def rollout(
     seeds: Sequence[int],
     *,
     horizon: int,
-    execute_steps: int,
+    way: execution.Way,
     n_obs_steps: int,
     record: int = 0,
     batch_size: int = 8,
@@ -125,15 +127,17 @@ def rollout(
     act: (observation, keys[b]) -> actions [b, u, a] in the environment's
       units, from the current step on. Observation leaves, b = batch_size:
       image/<camera> u8[b,o,h,w,3], state f32[b,o,s] in the environment's
-      units, state_mask bool[b,o], instruction list of b strings.
+      units, state_mask bool[b,o], instruction list of b strings; if
+      way.inpaint also kept, a list of b `execution.Kept` or None.
     make_env: a Gymnasium environment with Dict observations image_<camera>,
       state and language, and info["success"] (info["progress"] if it has it).
       One is made per batch row and reset for several trials.
     seeds: of the trials.
     horizon: control steps after which a trial is stopped.
-    execute_steps: actions of a chunk that are executed before the next plan.
+    way: how chunks are executed.
     n_obs_steps: observations that the policy sees; the first is repeated.
-    record: how many trials, from the first seed on, keep their frames.
+    record: how many trials of each outcome keep their frames, those that end
+      first.
     batch_size: rows of every call of `act`; rows without a trial repeat
       another row, so that `act` is traced once.
     noise_seed: root of the policy's noise.
@@ -142,21 +146,22 @@ def rollout(
     Trials in the order of `seeds`.
 
   Raises:
-    ConfigError: a chunk is shorter than execute_steps.
+    ConfigError: a chunk is too short.
     UserError: the policy's actions are not finite.
   """
   waiting = collections.deque(enumerate(seeds))
   trials: list[Trial | None] = [None] * len(seeds)
   root = jax.random.key(noise_seed)
+  recorded = {True: 0, False: 0}
   slots: list[_Slot] = []
   try:
     while len(slots) < min(batch_size, len(seeds)):
-      slots.append(_Slot(make_env(), n_obs_steps))
+      slots.append(_Slot(make_env(), n_obs_steps, way))
     while True:
       for slot in slots:
         if not slot.active and waiting:
           index, seed = waiting.popleft()
-          slot.reset(index, seed, record=index < record)
+          slot.reset(index, seed, record > 0)
       active = [slot for slot in slots if slot.active]
       if not active:
         return trials
@@ -169,30 +174,32 @@ def rollout(
           for name in stacked[0]
       }
       observation["instruction"] = [slot.instruction for slot in rows]
+      if way.inpaint:
+        observation["kept"] = [slot.plans.kept() for slot in rows]
       keys = _keys(
           root,
           np.asarray([slot.seed % 2**32 for slot in rows], np.uint32),
           np.asarray([slot.steps for slot in rows], np.uint32))
       chunks = np.asarray(act(observation, keys))
-      _check(chunks, active, execute_steps)
+      _check(chunks, active)
 
       # --- execute -----------------------------------------------------------
       for row, slot in enumerate(active):
-        for action in chunks[row, :execute_steps]:
+        for action in slot.plans(chunks[row]):
           if slot.active:
             slot.step(action, horizon)
         if not slot.active:
-          trials[slot.index] = slot.trial()
+          trial = slot.trial()
+          if recorded[trial.success] >= record:
+            trial = dataclasses.replace(trial, frames=None)
+          recorded[trial.success] += 1
+          trials[slot.index] = trial
   finally:
     for slot in slots:
       slot.env.close()
 
 
-def _check(chunks: np.ndarray, active: list[_Slot], execute_steps: int) -> None:
-  if chunks.shape[1] < execute_steps:
-    raise errors.ConfigError(
-        f"execute_steps = {execute_steps}, but the policy plans only "
-        f"{chunks.shape[1]} steps from the current one on.")
+def _check(chunks: np.ndarray, active: list[_Slot]) -> None:
   for row, slot in enumerate(active):
     if not np.isfinite(chunks[row]).all():
       raise errors.UserError(

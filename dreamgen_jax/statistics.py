@@ -32,11 +32,15 @@ class Paired:
 
   Attributes:
     difference: success rate of the second minus that of the first.
+    low, high: its 95 % interval (Agresti and Min, 2005: half a trial is added
+      to each of the four outcomes).
     only_first, only_second: trials that just one of them solved.
     p_value: exact two-sided McNemar test of "equally good".
   """
 
   difference: float
+  low: float
+  high: float
   only_first: int
   only_second: int
   p_value: float
@@ -58,8 +62,14 @@ def paired(first: Sequence[bool], second: Sequence[bool]) -> Paired:
   discordant = only_first + only_second
   tail = sum(
       math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
+  count = len(pairs) + 2
+  center = (only_second - only_first) / count
+  half = 1.96 * math.sqrt(
+      (discordant + 1) / count - center**2) / math.sqrt(count)
   return Paired(
       difference=(only_second - only_first) / len(pairs),
+      low=max(-1.0, center - half),
+      high=min(1.0, center + half),
       only_first=only_first,
       only_second=only_second,
       p_value=min(1.0, 2 * tail / 2**discordant),

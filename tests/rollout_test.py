@@ -1,10 +1,12 @@
 """Closed-loop evaluation with an environment that can be computed by hand."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from dreamgen_jax import errors, rollout
+from dreamgen_jax import errors, execution, rollout
 
 
 class Walk:
@@ -53,9 +55,12 @@ def constant(step, length=4):
 
 
 def run(act, seeds, **kw):
-  settings = {"horizon": 20, "execute_steps": 3, "n_obs_steps": 2,
-              "batch_size": 3}
-  return rollout.rollout(act, Walk, seeds, **(settings | kw))
+  settings = {"horizon": 20, "n_obs_steps": 2, "batch_size": 3}
+  way = {"execute_steps": 3} | {
+      field.name: kw.pop(field.name)
+      for field in dataclasses.fields(execution.Way) if field.name in kw}
+  return rollout.rollout(
+      act, Walk, seeds, way=execution.Way(**way), **(settings | kw))
 
 
 def test_trials_come_in_order_with_their_outcome():
@@ -132,12 +137,43 @@ def test_noise_depends_on_seed_and_step_but_not_on_the_batch():
   assert other != many
 
 
-def test_records_the_first_trials():
+def test_records_the_first_trials_of_each_outcome():
   trials = run(constant(0.1), [5, 6, 7], record=2, horizon=5)
   assert trials[0].frames.shape == (6, 4, 4, 3)
   np.testing.assert_array_equal(
       trials[1].frames[:, 0, 0, 0], [0, 10, 20, 30, 40, 50])
   assert trials[2].frames is None
+
+  def odd_seeds_arrive(observation, keys):
+    del keys
+    odd = observation["state"][:, -1, 1] % 2
+    return np.tile(odd[:, None, None], (1, 4, 1))
+
+  trials = run(odd_seeds_arrive, [2, 4, 1, 6, 3], record=1)
+  assert [trial.success for trial in trials] == [False, False, True, False,
+                                                 True]
+  assert [trial.frames is not None for trial in trials] == [
+      True, False, True, False, False]
+
+
+def test_a_delayed_plan_takes_over_from_the_one_before():
+  starts, seen = [], []
+
+  def act(observation, keys):
+    del keys
+    starts.append(observation["state"][0, -1, 0])
+    seen.append(observation.get("kept"))
+    return np.full((len(observation["state"]), 4, 1), 10.0 ** -len(starts))
+
+  (trial,) = run(act, [0], execute_steps=2, delay=1, inpaint=True, horizon=6,
+                 batch_size=1)
+  # 0.1 0.1 | 0.1 0.01 | 0.01 0.001
+  np.testing.assert_allclose(starts, [0, 0.2, 0.31], atol=1e-6)
+  assert trial.progress == pytest.approx(0.321)
+  assert seen[0] == [None]
+  actions, share = seen[1][0]
+  np.testing.assert_allclose(actions, [[0.1], [0.1]])
+  assert share[0] == 1 and 0 <= share[1] < 1
 
 
 def test_no_seeds_no_trials():
@@ -147,5 +183,7 @@ def test_no_seeds_no_trials():
 def test_mistakes():
   with pytest.raises(errors.ConfigError, match="plans only 2 steps"):
     run(constant(0.1, length=2), [0])
+  with pytest.raises(errors.ConfigError, match="delay = 2, but"):
+    run(constant(0.1), [0], delay=2)
   with pytest.raises(errors.UserError, match="seed 9 at step 0"):
     run(constant(np.nan), [9])

@@ -30,6 +30,8 @@ def test_paired_counts_only_where_the_two_differ():
   assert (result.only_first, result.only_second) == (1, 9)
   assert result.difference == pytest.approx(0.4)
   assert result.p_value == pytest.approx(22 / 1024)
+  # Agresti and Min: 8 / 22, deviation sqrt(11 / 22 - (8 / 22) ** 2) / 22.
+  assert (result.low, result.high) == pytest.approx((0.1102, 0.6170), abs=1e-3)
   swapped = statistics.paired(second, first)
   assert swapped.difference == -result.difference
   assert swapped.p_value == result.p_value

@@ -67,3 +67,14 @@ def minus(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def plus(a: np.ndarray, turn: np.ndarray) -> np.ndarray:
   """Inverse of `minus`: a, then the turn; vectors [..., 3]."""
   return vector(matrix(a) @ matrix(turn))
+
+
+def turn(quaternion: np.ndarray) -> np.ndarray:
+  """Quaternions (x, y, z, w) -> vectors of an angle in [0, 2 pi].
+
+  As robosuite and LIBERO's recordings have them: q and -q differ.
+  """
+  real = np.clip(quaternion[..., 3:], -1, 1)
+  sine = np.sqrt(1 - real**2)
+  return np.where(sine > 0, quaternion[..., :3] * 2 * np.arccos(real)
+                  / np.where(sine > 0, sine, 1), 0.0)

@@ -45,6 +45,24 @@ def widen(x: types.Array, width: int, value: float = 0.0) -> types.Array:
   return jnp.pad(x, sides, constant_values=value)
 
 
+def kept(batch: interfaces.Batch, before: int, width: int
+         ) -> tuple[types.Array, types.Array] | None:
+  """What a chunk has to begin with: (known, share), each f32[b,u,width].
+
+  Args:
+    batch: may have `kept` f32[b,u,a] and `kept_share` f32[b,u], from the
+      current step on; None if it has not.
+    before: steps that the network's chunk begins earlier.
+    width: of its actions; the rest is free.
+  """
+  if "kept" not in batch:
+    return None
+  known = batch["kept"]
+  share = jnp.broadcast_to(batch["kept_share"][..., None], known.shape)
+  return tuple(widen(jnp.pad(leaf, ((0, 0), (before, 0), (0, 0))), width)
+               for leaf in (known, share))
+
+
 def mean(error: types.Array, share: types.Array,
          batch: interfaces.Batch) -> types.Array:
   """Mean of f32[b,u,a] by shares of that shape, and by the batch's `weight`."""

@@ -159,9 +159,12 @@ def _evaluations(path: pathlib.Path, trials: list[dict[str, Any]],
     outcome.setdefault((row["policy"], row["verb"]), []).append(row)
   clips = []
   for (policy, verb), rows in outcome.items():
-    for i, row in enumerate(rows[:config.evaluations_per_task]):
+    shown = {True: 0, False: 0}
+    for i, row in enumerate(rows):
       file = path / f"{policy}-{verb}-{i}.mp4"
-      if policy != "noop" and file.exists():
+      if policy != "noop" and file.exists() and (
+          shown[row["success"]] < config.evaluations_per_task):
+        shown[row["success"]] += 1
         clips.append(content.Clip(
             [content.Pane(_NAMES.get(policy, policy),
                           video.decode(file.read_bytes()))],

@@ -15,7 +15,7 @@ Reads a batch of
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import einops
 import flax.linen as nn
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamgen_jax import errors, interfaces
-from dreamgen_jax.diffusion import process, sample
+from dreamgen_jax.diffusion import inpaint, process, sample
 from dreamgen_jax.layers import augment, chunks
 from dreamgen_jax.policies.diffusion_policy import transformer as transformers
 from dreamgen_jax.policies.diffusion_policy import unet
@@ -220,6 +220,7 @@ class Model:
   """
 
   config: Config
+  inpaints: ClassVar = True
 
   def init(self, rng: jax.Array) -> interfaces.Params:
     """Fresh float32 parameters."""
@@ -301,7 +302,8 @@ class Model:
       params: of `init`.
       rng: one key, or one per sample [b]; a sample's noise then depends on
         its own key only, whatever the batch.
-      observation: the batch without action, mask and weight.
+      observation: the batch without action, mask and weight, and perhaps
+        `kept`, see `interfaces.Policy`.
 
     Returns:
       Normalised actions f32[b, u - (o - 1), a] from the current step on.
@@ -317,9 +319,17 @@ class Model:
     condition = self._condition(
         params, images, observation, observation["state_mask"])
 
+    alphas = process.squared_cosine(c.diffusion_steps)
+    kept = chunks.kept(observation, c.n_obs_steps - 1, c.action_dim)
+
     def predict(noisy, step):
-      return self._network().apply(
+      found = self._network().apply(
           {"params": params[self._name]}, noisy, jnp.full(b, step), condition)
+      if not kept:
+        return found
+      if c.prediction == "sample":
+        return inpaint.sample(found, *kept)
+      return inpaint.epsilon(found, noisy, jnp.asarray(alphas)[step], *kept)
 
     def draw(step):
       keys_now = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
@@ -327,7 +337,6 @@ class Model:
       return jax.vmap(lambda key: jax.random.normal(key, shape))(
           keys_now)  # b u a
 
-    alphas = process.squared_cosine(c.diffusion_steps)
     start = draw(c.diffusion_steps)
     if c.sampler == "ddim":
       chunk = sample.ddim(predict, start, alphas, c.inference_steps,

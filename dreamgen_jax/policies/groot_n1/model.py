@@ -16,7 +16,7 @@ own: they then differ from the robot's recordings by that row alone.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import einops
 import jax
@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamgen_jax import errors, interfaces, types
+from dreamgen_jax.diffusion import inpaint
 from dreamgen_jax.layers import action_head, camera, chunks
 from dreamgen_jax.policies.groot_n1 import backbone as backbone_lib
 from dreamgen_jax.policies.groot_n1 import head as head_lib
@@ -120,6 +121,7 @@ class Model:
   """The policy as `interfaces.Policy`; parameters {"backbone", "head"}."""
 
   config: Config
+  inpaints: ClassVar = True
 
   def init(self, rng: types.Array) -> interfaces.Params:
     """Fresh float32 parameters."""
@@ -255,12 +257,17 @@ class Model:
     """Euler steps from noise f32[b,u,a'] to a chunk f32[b,u,a']."""
     c = self.config
     state = self._state(batch)
+    kept = chunks.kept(batch, 0, c.head.action_width)
 
     def denoise(noisy, step):
-      return head_lib.Head(c.head).apply(
+      found = head_lib.Head(c.head).apply(
           {"params": params["head"]}, noisy, step, state, context,
           batch["embodiment"],
           None if c.sees_padding else batch["token_mask"])
+      if not kept:
+        return found
+      tau = 1 - step[:, None, None] / c.time_buckets  # here 1 is data
+      return -inpaint.velocity(-found, noisy, tau, *kept)
 
     return action_head.euler(denoise, noise, c.sample_steps, c.time_buckets)
 

@@ -22,7 +22,7 @@ Reads a batch of
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ from einops import rearrange, repeat
 from flax import linen as nn
 
 from dreamgen_jax import errors, interfaces, types
-from dreamgen_jax.diffusion import process, sample
+from dreamgen_jax.diffusion import inpaint, process, sample
 from dreamgen_jax.encoders import gemma, siglip
 from dreamgen_jax.layers import augment, chunks, pixels
 from dreamgen_jax.policies.pi0 import nets, prompt
@@ -139,6 +139,7 @@ class Model:
   """
 
   config: Config
+  inpaints: ClassVar = True
 
   def init(self, rng: jax.Array) -> interfaces.Params:
     """Fresh float32 parameters."""
@@ -193,7 +194,8 @@ class Model:
     Args:
       params: of `init`.
       rng: for augmentation, times and noise.
-      batch: see the module; `weight` scales a sample's, or a step's, share of the mean.
+      batch: see the module; `weight` scales a sample's, or a step's, share of
+        the mean.
 
     Returns:
       (scalar, {"loss"}).
@@ -264,6 +266,7 @@ class Model:
         params, "experts", (prefix, None),
         nets.block_mask(seen, [seen.shape[1]]), nets.positions(seen),
         remember=True)
+    kept = chunks.kept(observation, 0, c.width)
 
     def predict(x, time):
       tau = jnp.full(len(x), time / process.TRAIN_STEPS)
@@ -277,7 +280,10 @@ class Model:
           jnp.concatenate([before, mask], axis=2),
           nets.positions(own) + jnp.sum(seen, axis=1, keepdims=True),
           (None, condition), memory)
-      return self._velocity(params, hidden)
+      found = self._velocity(params, hidden)
+      if not kept:
+        return found
+      return inpaint.velocity(found, x, tau[:, None, None], *kept)
 
     return sample.euler(predict, noise, np.linspace(1, 0, c.steps + 1))
 

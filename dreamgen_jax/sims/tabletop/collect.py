@@ -87,22 +87,50 @@ def collect(
               paraphrase, spread) as (env, observation):
     targets = experts.actions(
         env.world, verb, worlds.stream(seed, worlds.EXPERT, verb))
-    frames, states, actions = [], [], []
-    info = {"success": False}
-    for j in range(length):
-      frames.append(observation["image_front"])
-      states.append(observation["state"])
-      actions.append(env.world.arm.limit(next(targets)))
-      if j + 1 < length:
-        observation, _, _, _, info = env.step(actions[-1])
+    track, success = _run(env, observation, targets, length)
     return types.Episode(
-        video={"front": np.stack(frames)},
-        instruction=observation["language"],
-        state=np.stack(states),
-        action=np.stack(actions).astype(np.float32),
-        success=bool(info["success"]),
-        **_record(env, robot, verb, scene, seed, spread),
-    )
+        **track, instruction=observation["language"], success=success,
+        **_record(env, robot, verb, scene, seed, spread))
+
+
+def wander(
+    robot: str,
+    verb: str,
+    scene: str,
+    seed: int,
+    *,
+    length: int = 17,
+    randomize_looks: bool = False,
+    image_size: int = 64,
+    spread: float = 1.0,
+) -> types.Episode:
+  """The robot moves about by itself and touches nothing.
+
+  Arguments, shapes and errors as for `collect`; the verb only says how the
+  table is laid. Nothing was asked for, so there is no success.
+  """
+  with _reset(robot, verb, scene, seed, image_size, randomize_looks,
+              spread=spread) as (env, observation):
+    targets = experts.wander(
+        env.world, worlds.stream(seed, worlds.EXPERT, "wander"))
+    track, _ = _run(env, observation, targets, length)
+    return types.Episode(**track, instruction="move about",
+                         **_record(env, robot, verb, scene, seed, spread))
+
+
+def _run(env, observation, targets, length) -> tuple[dict, bool]:
+  """(video, state and action of `length` steps, success at the end)."""
+  frames, states, actions, success = [], [], [], False
+  for j in range(length):
+    frames.append(observation["image_front"])
+    states.append(observation["state"])
+    actions.append(env.world.arm.limit(next(targets)))
+    if j + 1 < length:
+      observation, _, _, _, info = env.step(actions[-1])
+      success = bool(info["success"])
+  return dict(
+      video={"front": np.stack(frames)}, state=np.stack(states),
+      action=np.stack(actions).astype(np.float32)), success
 
 
 def start_prompt(

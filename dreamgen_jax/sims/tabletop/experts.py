@@ -209,6 +209,50 @@ PLANS = {
 }
 
 
+def _floor(world, xy) -> float:
+  """Height that the open fingers keep to pass over whatever stands at xy."""
+  layout = world.layout
+  things = [(block.x, block.y, HALF, 2 * HALF) for block in layout.blocks]
+  things += [(thing.x, thing.y, layouts.BIN_HALF, layouts.BIN_HEIGHT)
+             for thing in layout.bins]
+  if layout.fixture:
+    things.append((*layout.fixture_xy, 0.10, 0.17))
+  reach = 0.075  # of the open fingers, turned anyhow
+  return max([SWEEP, *(
+      height + 0.03 for x, y, half, height in things
+      if max(abs(xy[0] - x), abs(xy[1] - y)) < half + reach)])
+
+
+def wander(world: worlds.World,
+           rng: np.random.Generator) -> Iterator[np.ndarray]:
+  """Targets as of `actions`, from place to place and touching nothing.
+
+  What a robot can do by itself, without anybody to show it anything: most
+  places are as low as they can be, and the fingers open and close.
+  """
+  here = world.arm.target.copy()
+  while True:
+    places = [rng.uniform((0.32, -0.28), (0.62, 0.28)) for _ in range(8)]
+    low = rng.random() < 0.6
+    xy = min(places[:8 if low else 1], key=lambda xy: (
+        _floor(world, xy), np.linalg.norm(xy - here[:2])))
+    z = _floor(world, xy) + rng.uniform(0, 0.02 if low else 0.18)
+    goal = _at(xy, z, rng.uniform(-0.75, 0.75), rng.random() < 0.5)
+    speed = rng.uniform(0.3, 1.0) * control.MAX_MOVE
+    steps = int(np.ceil(max(
+        1, np.linalg.norm(goal[:3] - here[:3]) / speed,
+        abs(goal[3] - here[3]) / control.MAX_TURN)))
+    start = here
+    for i in range(1, steps + 1):
+      target = start + (goal - start) * (i / steps)
+      # Up before it comes to a thing, down after it has left it.
+      target[2] = max(target[2], *(
+          _floor(world, place[:2]) for place in (here, target)))
+      target[4] = goal[4]
+      yield target.copy()
+      here = target
+
+
 def actions(world: worlds.World, verb: str,
             rng: np.random.Generator) -> Iterator[np.ndarray]:
   """Targets float[5], one per control step, without end.
