@@ -1,6 +1,6 @@
 """How well labels match recorded actions, and what their spread is worth.
 
-Plain numpy, over steps f32[n,a]; NaN labels do not count.
+Plain numpy, over steps f32[n,a]; what has no label (NaN) does not count.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,9 @@ import numpy as np
 from dreamgen_jax import types
 from dreamgen_jax.data import rotation
 
+COLUMNS = ("group", "key", "episodes", "steps", "mae", "rmse", "r2", "accuracy",
+           "f1", "drift", "within_1", "within_2", "warning")
+Pair = tuple[types.Episode, types.Episode]  # recorded, labelled
 _TURN = {"rad": 2 * np.pi, "deg": 360.0}
 
 
@@ -63,26 +66,74 @@ def agreement(truth: np.ndarray, found: np.ndarray,
   return result
 
 
-def calibration(truth: np.ndarray, found: np.ndarray, spread: np.ndarray,
-                keys: Sequence[types.Key]) -> dict[str, Any]:
-  """Whether one standard deviation says how far off a label is.
+def coverage(truth: np.ndarray, found: np.ndarray, spread: np.ndarray,
+             keys: Sequence[types.Key],
+             spreads: Sequence[float] = (1, 2)) -> dict[str, list[float]]:
+  """Share of steps whose error is at most so many spreads, by dimension.
 
-  Returns:
-    {"within_1", "within_2": {dimension: share of steps whose error is at most
-    one or two spreads} (0.68 and 0.95 for normal errors), "correlation":
-    {dimension: of ranks of |error| and spread}}, without binary keys.
+  One spread covers 68 % and two 95 % where errors are normal and the spread
+  their deviation. Binary keys are left out.
   """
-  result: dict[str, Any] = {
-      "within_1": {}, "within_2": {}, "correlation": {}}
   known = np.isfinite(found).all(axis=1) & np.isfinite(truth).all(axis=1)
   error = np.abs(difference(truth[known], found[known], keys))
-  for i, key, name in _dimensions(keys):
-    if key.kind != "binary":
-      e, s = error[:, i], spread[known][:, i]
-      result["within_1"][name] = float(np.mean(e <= s))
-      result["within_2"][name] = float(np.mean(e <= 2 * s))
-      result["correlation"][name] = _rank_correlation(e, s)
-  return result
+  return {name: [float(np.mean(error[:, i] <= z * spread[known][:, i]))
+                 for z in spreads]
+          for i, key, name in _dimensions(keys) if key.kind != "binary"}
+
+
+def warning(truth: np.ndarray, found: np.ndarray, spread: np.ndarray,
+            keys: Sequence[types.Key]) -> dict[str, float]:
+  """Rank correlation of |error| and spread, by dimension: 1 is a good warner.
+  """
+  known = np.isfinite(found).all(axis=1) & np.isfinite(truth).all(axis=1)
+  error = np.abs(difference(truth[known], found[known], keys))
+  return {name: _rank_correlation(error[:, i], spread[known][:, i])
+          for i, key, name in _dimensions(keys) if key.kind != "binary"}
+
+
+def drift(truth: np.ndarray, found: np.ndarray,
+          keys: Sequence[types.Key]) -> np.ndarray:
+  """How far off a robot is that runs the labels blindly, float64[n,a].
+
+  The error of an absolute key is that of its step; those of a relative key add
+  up from the episode's start.
+  """
+  error = difference(truth, found, keys)
+  relative = np.repeat([not key.absolute for key in keys],
+                       [key.dims for key in keys])
+  return np.where(relative, np.cumsum(error, axis=0), error)
+
+
+def table(group: str, pairs: Sequence[Pair],
+          keys: Sequence[types.Key]) -> list[dict[str, Any]]:
+  """All of the above for a group of episodes: a row of COLUMNS per dimension.
+
+  What a dimension has no value for is absent. "drift" is the root mean square
+  of that, "within_1" and "within_2" are the coverage of one and two spreads.
+  """
+  truth, found, spread = stack(pairs)
+  metrics = agreement(truth, found, keys)
+  off = np.concatenate([drift(a.action, b.action, keys) for a, b in pairs])
+  metrics["drift"] = dict(zip(
+      names(keys), np.sqrt(np.nanmean(off**2, axis=0)).tolist(), strict=True))
+  covered = coverage(truth, found, spread, keys)
+  metrics["within_1"] = {name: one for name, (one, _) in covered.items()}
+  metrics["within_2"] = {name: two for name, (_, two) in covered.items()}
+  metrics["warning"] = warning(truth, found, spread, keys)
+  return [
+      {"group": group, "key": name, "episodes": len(pairs),
+       "steps": len(truth)} | {
+           column: values[name] for column, values in metrics.items()
+           if name in values}
+      for name in names(keys)]
+
+
+def stack(pairs: Sequence[Pair]
+          ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """(recorded actions, labels, spread) of episodes behind each other."""
+  return (np.concatenate([real.action for real, _ in pairs]),
+          np.concatenate([found.action for _, found in pairs]),
+          np.concatenate([found.spread for _, found in pairs]))
 
 
 def _dimensions(keys: Sequence[types.Key]

@@ -16,10 +16,11 @@ FLOORS = {
     "layers": 1, "diffusion": 1, "data": 1, "embodiments": 1,
     "encoders": 2,
     "world_models": 3, "labelers": 3, "policies": 3, "sims": 3, "judges": 3,
-    "rollout": 4, "dreamer": 4, "annotator": 4, "agent": 4,
+    "rollout": 4, "dreamer": 4, "annotator": 4, "agent": 4, "agreement": 4,
     "serving": 4,
-    "stages": 4, "report": 4, "benchmarks": 4,
-    "main": 5, "plan": 5, "serve": 5, "convert": 5,
+    "stages": 4, "report": 4,
+    "main": 5, "plan": 5, "serve": 5, "convert": 5, "benchmarks": 5,
+    "validate_labels": 5,
 }
 TOOL_FLOOR = 1  # every other single file: sharding, optim, checkpoint, ...
 INTERCHANGEABLE = {"world_models", "labelers", "policies", "sims", "judges"}

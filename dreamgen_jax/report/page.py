@@ -255,13 +255,14 @@ def _labels(labels: content_lib.Labels) -> str:
         "<th>R² on held-out episodes</th><th>root mean square error</th></tr>"
         f"</thead><tbody>{rows}</tbody></table></div>")
   for episode in labels.episodes:
-    charts = "".join(_trace(trace, episode.hz) for trace in episode.traces)
+    charts = "".join(trace(each, episode.hz) for each in episode.traces)
     parts.append(f'<h3>{_safe(episode.title)}</h3>'
                  f'<div class="charts">{charts}</div>')
   return "".join(parts)
 
 
-def _trace(trace: content_lib.Trace, hz: float) -> str:
+def trace(trace: content_lib.Trace, hz: float) -> str:
+  """A dimension of an episode, true and decoded, with its spread."""
   seconds = [step / hz for step in range(len(trace.true))]
   band = [(x, y - s, y + s) for x, y, s in
           zip(seconds, trace.decoded, trace.spread, strict=False)]
@@ -270,11 +271,12 @@ def _trace(trace: content_lib.Trace, hz: float) -> str:
       [("true", list(zip(seconds, trace.true, strict=True))),
        ("decoded", list(zip(seconds, trace.decoded, strict=True)))],
       x_label="seconds", y_label=trace.dimension, height=150, band=band)
-  return _figure(trace.dimension + unit, ["true", "decoded"], chart)
+  return figure(trace.dimension + unit, ["true", "decoded"], chart)
 
 
-def _figure(title: str, names: Sequence[str], chart: str,
-            caption: str = "") -> str:
+def figure(title: str, names: Sequence[str], chart: str,
+           caption: str = "") -> str:
+  """A chart in its frame, with the names of its lines."""
   legend = "".join(f'<span class="c{index % svg.COLOURS}"><b>{_safe(name)}</b>'
                    "</span>" for index, name in enumerate(names))
   below = f"<figcaption>{_safe(caption)}</figcaption>" if caption else ""
@@ -284,7 +286,7 @@ def _figure(title: str, names: Sequence[str], chart: str,
 
 def _curves(curves: Sequence[content_lib.Curve]) -> str:
   charts = "".join(
-      _figure(
+      figure(
           f"{curve.title}: {curve.y_label}"
           + (" (logarithmic)" if curve.log else ""),
           [line.name for line in curve.series],
