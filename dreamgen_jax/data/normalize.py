@@ -1,6 +1,6 @@
 """Statistics of states and actions, and normalisation by them, both ways.
 
-Formulas and zero-range rules are those of GR00T's released normalisers:
+Formulas are those of GR00T's released normalisers:
   min_max   2 (x - min) / (max - min) - 1, 0 where min = max, not clipped
   q99       the same with the 1 % and 99 % quantiles, clipped to [-1, 1];
             passed through where they are equal
@@ -9,6 +9,13 @@ Formulas and zero-range rules are those of GR00T's released normalisers:
 Keys of kind "angle" or "rotation" are divided by half a turn instead (identity
 leaves them alone). "binary" keys always go from {0, 1} to {-1, 1} and back by
 x > 0; GR00T's released weights want {0, 1}: `binary_low=0.0`.
+
+Projects differ in what never, or hardly, moves; checkpoints record whose rule
+they were made by (`zero_range`):
+  groot             as above
+  diffusion_policy  a range under 1e-4 is not scaled, its low end becomes 0
+  openpi            ranges are 1e-6 wider; q99 is not clipped
+  lerobot           no range is 1e-8, so that a constant becomes -1
 """
 
 import dataclasses
@@ -26,6 +33,7 @@ from dreamgen_jax import errors, types
 
 _FIELDS = ("mean", "std", "min", "max", "q01", "q99")
 _HALF_TURN = {"rad": math.pi, "deg": 180.0}
+ZERO_RANGES = ("groot", "diffusion_policy", "openpi", "lerobot")
 _MAX_ROWS = 500_000  # kept for the quantiles; exact up to here
 
 
@@ -182,16 +190,18 @@ class Normalizer:
     keys: the vector's keys in order.
     statistics: over vectors of these keys.
     binary_low: what a binary 0 is mapped to; 1 stays 1.
+    zero_range: of `ZERO_RANGES`; see the module.
   """
 
   keys: tuple[types.Key, ...]
   statistics: Statistics
   binary_low: float = -1.0
+  zero_range: str = "groot"
 
   @classmethod
   def create(cls, keys: Sequence[types.Key], statistics: Statistics, *,
-             allow_constant: bool = False,
-             binary_low: float = -1.0) -> "Normalizer":
+             allow_constant: bool = False, binary_low: float = -1.0,
+             zero_range: str = "groot") -> "Normalizer":
     """A checked normalizer.
 
     Args:
@@ -200,11 +210,16 @@ class Normalizer:
       allow_constant: accept keys that never move; their zero-range rule
         applies then.
       binary_low: what a binary 0 is mapped to.
+      zero_range: of `ZERO_RANGES`; see the module.
 
     Raises:
+      ConfigError: unknown zero_range.
       DataError: widths differ, or a key to be normalised has no range.
     """
-    made = cls(tuple(keys), statistics, binary_low)
+    if zero_range not in ZERO_RANGES:
+      raise errors.ConfigError(
+          f"Unknown zero_range {zero_range!r}; have: {', '.join(ZERO_RANGES)}.")
+    made = cls(tuple(keys), statistics, binary_low, zero_range)
     width = sum(key.dims for key in keys)
     if statistics.mean.shape != (width,):
       raise errors.DataError(
@@ -239,14 +254,14 @@ class Normalizer:
     """Plain values, for checkpoints."""
     return {"keys": [dataclasses.asdict(key) for key in self.keys],
             "statistics": self.statistics.to_json(),
-            "binary_low": self.binary_low}
+            "binary_low": self.binary_low, "zero_range": self.zero_range}
 
   @classmethod
   def from_json(cls, value: dict[str, Any]) -> "Normalizer":
     """Inverse of `to_json`."""
     return cls(tuple(types.Key(**key) for key in value["keys"]),
                Statistics.from_json(value["statistics"]),
-               value["binary_low"])
+               value["binary_low"], value.get("zero_range", "groot"))
 
   def _map(self, x, function) -> np.ndarray:
     x = np.asarray(x, np.float64)
@@ -275,11 +290,32 @@ class Normalizer:
       return s.mean[where], s.mean[where] + s.std[where]
     return s.min[where], s.max[where]
 
+  def _line(self, key, where) -> tuple[np.ndarray, np.ndarray]:
+    """(slope, offset) of the linear map by another project's rule."""
+    low, high = self._range(key, where)
+    span, unit, start = high - low, 2.0, -1.0
+    if key.normalize == "mean_std":
+      unit, start = 1.0, 0.0
+    if self.zero_range == "diffusion_policy":
+      still = span < 1e-4
+      slope = np.where(still, 1.0, unit / np.where(still, 1.0, span))
+      return slope, np.where(still, 0.0, start) - low * slope
+    if self.zero_range == "openpi":
+      slope = unit / (span + 1e-6)
+    elif key.normalize == "mean_std":
+      slope = unit / (span + 1e-8)
+    else:
+      slope = unit / np.where(span > 0, span, 1e-8)
+    return slope, start - low * slope
+
   def _apply_key(self, x, key, where) -> np.ndarray:
     if key.kind == "binary":
       return np.where(x > 0.5, 1.0, self.binary_low)
     if not _scaled(key):
       return x / _half_turn(key)
+    if self.zero_range != "groot":
+      slope, offset = self._line(key, where)
+      return slope * x + offset
     low, high = self._range(key, where)
     moves = high > low
     scale = np.where(moves, high - low, 1)
@@ -295,6 +331,9 @@ class Normalizer:
       return np.where(y > (1 + self.binary_low) / 2, 1.0, 0.0)
     if not _scaled(key):
       return y * _half_turn(key)
+    if self.zero_range != "groot":
+      slope, offset = self._line(key, where)
+      return (y - offset) / slope
     low, high = self._range(key, where)
     moves = high > low
     if key.normalize == "mean_std":

@@ -35,6 +35,42 @@ def test_equals_the_released_normalisers(golden, mode):
                              atol=2e-6)
 
 
+@pytest.mark.parametrize(("case", "mode"), [
+    ("dp_limits", "min_max"), ("dp_gaussian", "mean_std")])
+def test_equals_diffusion_policys(golden, case, mode):
+  _, files = golden("normalizers")
+  arrays = files["normalizers"]
+  data = arrays["in/dp_data"].astype(np.float64)
+  statistics = dataclasses.replace(
+      _statistics(data), std=data.std(axis=0, ddof=1))
+  made = normalize.Normalizer.create(
+      [types.Key("x", 4, normalize=mode)], statistics, allow_constant=True,
+      zero_range="diffusion_policy")
+  found = made.apply(data)
+  np.testing.assert_allclose(found, arrays[f"out/{case}"], atol=2e-5)
+  np.testing.assert_allclose(made.undo(found), data, atol=1e-5)
+
+
+def test_zero_ranges():
+  statistics = _statistics(np.full((9, 1), 0.5))
+
+  def constant(rule, mode, x=0.5):
+    made = normalize.Normalizer.create(
+        [types.Key("x", 1, normalize=mode)], statistics, allow_constant=True,
+        zero_range=rule)
+    assert normalize.Normalizer.from_json(made.to_json()).zero_range == rule
+    return made.apply(np.array([[x]]))[0, 0]
+
+  assert [constant(rule, "min_max") for rule in normalize.ZERO_RANGES] == [
+      0, 0, -1, -1]
+  assert constant("openpi", "q99", 0.5 + 1e-6) == pytest.approx(1, abs=1e-3)
+  assert constant("openpi", "mean_std", 0.5 + 1e-6) == pytest.approx(
+      1, abs=1e-3)
+  assert constant("lerobot", "mean_std") == 0
+  with pytest.raises(errors.ConfigError, match="have: groot, diffusion"):
+    constant("mine", "q99")
+
+
 @pytest.mark.parametrize("mode", (*MODES, "identity"))
 def test_undo_inverts(mode):
   rng = np.random.default_rng(0)
