@@ -56,6 +56,11 @@ def get_config(arg=None):
       robots=("so100", "gantry", "scara", "ur"),
       scenes=("marble", "slate", "felt", "brick"),
       episodes=720 if long else 240, **anywhere)
+  # The robot by itself, touching nothing: how its motions look, for the
+  # labeler, which would else guess what it does from what it was shown.
+  config.wander = common.section(
+      what="wander", verbs=SEEN + NOVEL, first_seed=6_000_000,
+      episodes=400 if long else 200, **sim)
   # --- stage 1: fine-tune ----------------------------------------------------
   # One frame and one sentence leave little open here, and the model is small:
   # few, unguided steps stay near the mean of what it expects.
@@ -81,8 +86,8 @@ def get_config(arg=None):
       inputs=dict(world_model="finetune", demonstrations="demonstrations"))
   config.labeler = common.section(
       stage="train_labeler", cameras=(camera,),
-      inputs=dict(demonstrations="demonstrations", seen="seen",
-                  heldout="heldout"),
+      inputs=dict(demonstrations="demonstrations", wander="wander",
+                  seen="seen", heldout="heldout"),
       model=dict(name="idm", preset="nano", kw=dict(
           vision_width=64, vision_heads=2, vision_mlp=256, vision_depth=3,
           width=64, heads=2, refine_depth=1, dit_depth=2)),

@@ -1,7 +1,8 @@
 """Stage: a simulator's scripted experts (or only its resets) -> episodes.
 
-Writes an RLDS dataset of demonstrations, or of prompts: one-frame episodes
-that say what to do. Episode ids are a function of the config alone.
+Writes an RLDS dataset of demonstrations; or of the robot wandering about by
+itself; or of prompts: one-frame episodes that say what to do. Episode ids are
+a function of the config alone.
 """
 
 import concurrent.futures
@@ -16,14 +17,16 @@ from dreamgen_jax import errors, hosts, metrics, registry, types
 from dreamgen_jax.data import rlds
 from dreamgen_jax.stages import artefact
 
+WHAT = ("demonstrations", "wander", "prompts")
+
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
   """Collects `config.episodes` episodes over robots x verbs x scenes."""
   del inputs
-  if config.what not in ("demonstrations", "prompts"):
+  if config.what not in WHAT:
     raise errors.ConfigError(
-        f"what = {config.what!r}; have: demonstrations, prompts.")
+        f"what = {config.what!r}; have: {', '.join(WHAT)}.")
   registry.find("sims", config.sim)
   layout = _layout(config)
   work = {}
@@ -91,5 +94,8 @@ def _collect(spec: dict[str, Any]) -> types.Episode | None:
         video={key: frame[None] for key, frame in prompt.frames.items()},
         embodiment=prompt.embodiment, origin=prompt.origin,
         facts=prompt.facts)
+  if what == "wander":
+    del spec["paraphrase"]
+    return dataclasses.replace(module.wander(**spec, length=length), id=name)
   episode = module.collect(**spec, length=length)
   return dataclasses.replace(episode, id=name) if episode.success else None

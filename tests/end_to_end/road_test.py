@@ -14,7 +14,8 @@ CONFIG = ROOT / "configs" / "quickstart.py"
 SMALL = {
     "demonstrations.episodes": 6, "demonstrations.shards": 2,
     "heldout.episodes": 2, "heldout.shards": 1, "prompts.episodes": 7,
-    "prompts.shards": 1, "finetune.train.steps": 2,
+    "prompts.shards": 1, "rehearsal.episodes": 3, "wander.episodes": 2,
+    "finetune.train.steps": 2,
     "finetune.train.batch_size": 2, "finetune.batch_size": 2,
     "finetune.evaluate_clips": 2, "finetune.sampler.steps": 2,
     "finetune.sampler.batch_size": 2, "dreams.steps": 2,

@@ -109,6 +109,25 @@ def test_an_episode_is_complete_and_repeats_bit_for_bit():
   assert np.abs(np.diff(one.video["front"].astype(int), axis=0)).max() > 60
 
 
+@pytest.mark.parametrize("verb", ["pick_place", "push", "press_button"])
+def test_wandering_touches_nothing_and_goes_everywhere(verb):
+  env = environment.TabletopEnv("panda", verb, cameras=())
+  env.reset(seed=4)
+  targets = experts.wander(env.world, np.random.default_rng(0))
+  before = [env.world.position(f"block{i}").copy() for i in range(2)]
+  reached = []
+  for _ in range(150):
+    assert not env.step(next(targets))[-1]["success"]
+    reached.append(env.world.arm.pose())
+    apart = np.abs(reached[-1] - env.world.arm.target[:4])
+    assert apart[:3].max() < 0.02
+  for i, place in enumerate(before):
+    assert np.abs(env.world.position(f"block{i}") - place).max() < 1e-3
+  low, high = np.min(reached, axis=0), np.max(reached, axis=0)
+  assert np.all(high - low > [0.25, 0.45, 0.15, 1.2])
+  assert low[2] < 0.065  # a tray is passed over at 0.06
+
+
 def test_a_prompt_is_the_first_frame_and_a_replay_is_the_episode():
   episode = collect.collect("so100", "press_button", "wood", 5)
   prompt = collect.start_prompt("so100", "press_button", "wood", 5)
