@@ -1,5 +1,6 @@
 """A world model ready for use: frames and instructions in, videos out."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ class Dreamer:
     negative: prompt of the unguided branch; None is the model's own.
     clips: how many clips a dream has; each begins at the last frame of the
       one before, told as a first frame always is.
+    mesh: of the devices that dream together; params lie on it. None is one.
 
   Raises:
     ConfigError: several clips of a model whose last frame is given.
@@ -36,6 +38,7 @@ class Dreamer:
   batch_size: int
   negative: str | None = None
   clips: int = 1
+  mesh: jax.sharding.Mesh | None = None
 
   def __post_init__(self):
     if self.negative is None:
@@ -74,17 +77,18 @@ class Dreamer:
 
   def _clip(self, frames, goals, text, seeds, clip):
     """One clip u8[n,f,h,w,3] from each first frame."""
-    generate = _generator(self.model, self.steps, self.guidance)
+    generate = program(self.model, self.steps, self.guidance)
     told = {} if goals is None else {"last": goals}
     rows = (np.asarray(seeds), frames, *text, told)
-    videos = [np.asarray(generate(self.params, *part, clip))
-              for part in _parts(rows, len(frames), self.batch_size)]
+    with jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
+      videos = [np.asarray(generate(self.params, *part, clip))
+                for part in _parts(rows, len(frames), self.batch_size)]
     return np.concatenate(videos)[:len(frames)]
 
 
 @functools.cache  # one compiled program for all weights of a model
-def _generator(model: interfaces.WorldModel, steps: int,
-               guidance: float) -> Any:
+def program(model: interfaces.WorldModel, steps: int, guidance: float) -> Any:
+  """(params, seeds, frames, text, empty, told, clip) -> u8[b,f,h,w,3]."""
 
   @jax.jit
   def generate(params, seeds, frames, text, empty, told, clip):

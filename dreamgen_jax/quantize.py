@@ -41,9 +41,7 @@ def quantize(params: interfaces.Params, kind: str) -> interfaces.Params:
   if kind not in KINDS:
     raise errors.ConfigError(
         f"A base cannot be quantised to {kind!r}; have: {', '.join(KINDS)}.")
-  flat = paths.flatten(params)
-  stacks = [path for path, leaf in flat.items()
-            if path.endswith("/kernel") and leaf.ndim == 3]
+  flat, stacks = _stacks(params)
   if not stacks:
     raise errors.ConfigError(
         "The base has no stacked linear layers to quantise.")
@@ -52,6 +50,25 @@ def quantize(params: interfaces.Params, kind: str) -> interfaces.Params:
               for layer in flat[path]]
     flat[path] = jax.tree.map(lambda *parts: np.stack(parts), *layers)
   return paths.unflatten(flat)
+
+
+def shapes(params: interfaces.Params, kind: str) -> interfaces.Params:
+  """What `quantize` makes of jax.ShapeDtypeStructs, without computing it."""
+  flat, stacks = _stacks(params)
+  for path in stacks:
+    count, *rest = flat[path].shape
+    one = jax.eval_shape(
+        _ONE[kind], jax.ShapeDtypeStruct(rest, flat[path].dtype))
+    flat[path] = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(
+        (count, *leaf.shape), leaf.dtype), one)  # noqa: B023  used at once
+  return paths.unflatten(flat)
+
+
+def _stacks(params):
+  """(flat parameters, the paths of stacked kernels)."""
+  flat = paths.flatten(params)
+  return flat, [path for path, leaf in flat.items()
+                if path.endswith("/kernel") and leaf.ndim == 3]
 
 
 @jax.jit

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,8 +18,15 @@ _LETTERS = {"b": ("data", "fsdp"), "l": "context", "w": "context",
             "n": "tensor"}
 
 
-def mesh(sizes: dict[str, int]) -> jax.sharding.Mesh:
+def mesh(sizes: Mapping[str, int],
+         devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
   """The device mesh; one size may be -1 and takes the remaining devices.
+
+  Slices, which only a slow network joins, part the outermost axis.
+
+  Args:
+    sizes: of the axes; those left out are 1.
+    devices: to lay out; None takes all of the machine's.
 
   Raises:
     ConfigError: an unknown axis, or sizes that do not fit the device count.
@@ -28,8 +35,9 @@ def mesh(sizes: dict[str, int]) -> jax.sharding.Mesh:
   if unknown:
     raise errors.ConfigError(
         f"config.mesh names {sorted(unknown)}; the axes are {list(AXES)}.")
+  devices = jax.devices() if devices is None else devices
   shape = [int(sizes.get(axis, 1)) for axis in AXES]
-  count = jax.device_count()
+  count = len(devices)
   known = math.prod(size for size in shape if size != -1)
   if shape.count(-1) == 1 and known > 0 and count % known == 0:
     shape[shape.index(-1)] = count // known
@@ -37,8 +45,22 @@ def mesh(sizes: dict[str, int]) -> jax.sharding.Mesh:
     raise errors.ConfigError(
         f"config.mesh = {dict(zip(AXES, shape, strict=True))} does not "
         f"multiply to the {count} devices there are; set one axis to -1.")
-  return jax.make_mesh(
-      shape, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
+  slices: dict[int, list[Any]] = {}
+  for device in devices:
+    slices.setdefault(getattr(device, "slice_index", 0) or 0, []).append(device)
+  # The first axis that the slices part: data, or else fsdp.
+  outer = next((i for i in (0, 1) if shape[i] % len(slices) == 0), None)
+  if outer is None:
+    raise errors.ConfigError(
+        f"{len(slices)} slices part neither data = {shape[0]} nor fsdp = "
+        f"{shape[1]} of config.mesh; make one a multiple of {len(slices)}.")
+  part = [size // len(slices) if i == outer else size
+          for i, size in enumerate(shape)]
+  grids = [jax.make_mesh(part, AXES, devices=each).devices
+           for _, each in sorted(slices.items())]
+  return jax.sharding.Mesh(
+      np.concatenate(grids, axis=outer), AXES,
+      axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
 
 
 def by_rules(tree: Any, rules: list[tuple[str, tuple]],

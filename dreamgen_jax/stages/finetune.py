@@ -103,6 +103,25 @@ class Apart:
         params, params["lora"], *inputs, **settings)
 
 
+def objective(config: Any, model: interfaces.WorldModel,
+              expert: str) -> Whole:
+  """What the stage trains of one transformer, as its config says."""
+  if not config.lora:
+    return Whole(model, expert, config.text_dropout)
+  return Adapted(
+      model, expert, config.text_dropout, lora.Config(**config.lora))
+
+
+def start(config: Any, base: interfaces.Params,
+          empty: interfaces.Batch) -> interfaces.Params:
+  """The parameters of `objective` before the first step."""
+  params = {"base": base, "empty": empty}
+  if config.lora:
+    rng = jax.random.fold_in(jax.random.key(config.train.seed), _ADAPTERS)
+    params["lora"] = lora.init(rng, base, lora.Config(**config.lora))
+  return params
+
+
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
   """Trains, watching held-out clips; then measures their future frames."""
@@ -190,19 +209,11 @@ def _fit(config: Any, base: world_model.Loaded, expert: str,
          empty: interfaces.Batch, batches: Any, heldout: heldout_lib.Heldout,
          folder: pathlib.Path) -> train.Result:
   """Trains one expert's adapters, or all of it."""
-  params = {"base": base.params[expert], "empty": empty}
   settings = dict(config.lora) if config.lora else None
-  if settings:
-    adapters = lora.Config(**settings)
-    objective: Whole = Adapted(
-        base.model, expert, config.text_dropout, adapters)
-    params["lora"] = lora.init(
-        jax.random.fold_in(jax.random.key(config.train.seed), _ADAPTERS),
-        base.params[expert], adapters)
-  else:
-    objective = Whole(base.model, expert, config.text_dropout)
+  task = objective(config, base.model, expert)
+  params = start(config, base.params[expert], empty)
   watch = heldout_lib.Watch(
-      objective, params, heldout,
+      task, params, heldout,
       heldout_lib.levels(base.model.config, expert))
 
   def evaluate(params, step):
@@ -215,7 +226,7 @@ def _fit(config: Any, base: world_model.Loaded, expert: str,
 
   alone = len(base.model.config.experts) == 1
   return train.fit(
-      objective, params, batches,
+      task, params, batches,
       config.train, folder if alone else folder / expert,
       name=folder.name if alone else f"{folder.name} {expert}",
       rules=models.rules("world_models", config.model), evaluate=evaluate)

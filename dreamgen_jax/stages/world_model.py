@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
+
 from dreamgen_jax import (
     checkpoint,
     dreamer,
@@ -17,6 +19,7 @@ from dreamgen_jax import (
     lora,
     lora_files,
     registry,
+    sharding,
 )
 from dreamgen_jax.stages import adapters as adapters_lib
 from dreamgen_jax.stages import artefact, models
@@ -43,16 +46,31 @@ class Loaded:
 
 def load_base(spec: Mapping[str, Any], parts: tuple[str, ...] | None = None
               ) -> Loaded:
-  """The base that `dict(name=, preset=, source=, kw=, adapters=())` names."""
+  """The base that `dict(name=, preset=, source=, kw=, adapters=())` names.
+
+  With `hold`, such as "bfloat16", that is how its transformers are held.
+  """
   built = models.build("world_models", spec)
   module = registry.find("world_models", spec["name"])
   model, params, tokenizer = module.load(spec["source"], built.config, parts)
+  params = held(params, spec, model.config)
   stacked = adapters_lib.parse(spec.get("adapters", ()))
   if set(model.config.experts) <= params.keys():
     params = merge(params, {}, None, changes(
         stacked, spec["name"], model.config, params))
   return Loaded(model, params, tokenizer, module.locate(spec["source"]),
                 base_adapters=tuple(item.digest for item in stacked))
+
+
+def held(params: interfaces.Params, spec: Mapping[str, Any],
+         config: Any) -> interfaces.Params:
+  """The parameters, transformers in the dtype that `hold` names, if any."""
+  if not spec.get("hold"):
+    return params
+  return dict(params) | {
+      expert: jax.tree.map(
+          lambda leaf: leaf.astype(spec["hold"]), params[expert])
+      for expert in config.experts if expert in params}
 
 
 def load_tuned(folder: pathlib.Path,
@@ -203,7 +221,8 @@ def make_dreamer(loaded: Loaded, config: Any) -> dreamer.Dreamer:
   """A dreamer with a config's sampler settings.
 
   These are steps, guidance, batch_size; and if they are there, clips, negative
-  (a prompt), and sampling: fields of the model's config, such as its solver.
+  (a prompt), sampling: fields of the model's config, such as its solver, and
+  mesh, over which this host's devices dream together.
 
   Raises:
     ConfigError: `sampling` names a field that does more than sample.
@@ -214,9 +233,16 @@ def make_dreamer(loaded: Loaded, config: Any) -> dreamer.Dreamer:
       raise errors.ConfigError(
           f"sampling has no {name!r}; this model's sampler has: "
           f"{', '.join(known)}." + registry.nearest(name, list(known)))
+  params, mesh = loaded.params, None
+  if config.get("mesh"):
+    mesh = sharding.mesh(config.mesh, jax.local_devices())
+    family = registry.find("world_models", _family(loaded.model))
+    params = jax.device_put(
+        params, sharding.by_rules(params, family.RULES, mesh))
   return dreamer.Dreamer(
-      models.replaced(loaded.model, changes, "sampling"), loaded.params,
-      loaded.tokenizer, steps=config.steps, guidance=config.guidance,
+      models.replaced(loaded.model, changes, "sampling"), params,
+      loaded.tokenizer, mesh=mesh, steps=config.steps,
+      guidance=config.guidance,
       batch_size=config.batch_size, negative=config.get("negative"),
       clips=config.get("clips", 1))
 
@@ -225,9 +251,13 @@ def sampler(made: dreamer.Dreamer) -> str:
   """JSON of how clips are drawn, for their provenance."""
   c = made.model.config
   return json.dumps({
-      "model": type(c).__module__.split(".")[-2],
+      "model": _family(made.model),
       "steps": made.steps, "guidance": made.guidance, "clips": made.clips,
       "negative": made.negative, **{
           name: vars(value) if dataclasses.is_dataclass(value) else value
           for name, value in ((name, getattr(c, name)) for name in c.sampling)
       }}, sort_keys=True)
+
+
+def _family(model: interfaces.WorldModel) -> str:
+  return type(model.config).__module__.split(".")[-2]

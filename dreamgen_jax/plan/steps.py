@@ -1,0 +1,161 @@
+"""The real step of each stage, for shapes and no data.
+
+Each builder calls the functions that its stage runs; whatever a stage reads
+from datasets (the dims of actions, the number of cameras) its config's
+`plan` section says.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dreamgen_jax import dreamer, errors, interfaces, optim, quantize, sharding
+from dreamgen_jax.stages import finetune, models, train, world_model
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """What a stage compiles.
+
+  Attributes:
+    function: of `arguments`, trees of jax.ShapeDtypeStruct that lie on `mesh`.
+    donated: places of the arguments whose memory it takes over.
+    samples: clips, or windows, that one call deals with.
+    calls: in the whole stage; None where the data decide.
+    useful: (function, arguments) of the same work without a mesh and without
+      recomputation, to count the operations of.
+  """
+
+  function: Callable[..., Any]
+  arguments: tuple[Tree, ...]
+  donated: tuple[int, ...]
+  mesh: jax.sharding.Mesh
+  samples: int
+  calls: int | None
+  useful: tuple[Callable[..., Any], tuple[Tree, ...]]
+
+
+def build(config: Any, sizes: Mapping[str, int] | None,
+          devices: Any) -> Step:
+  """The step of the stage that a config's section describes.
+
+  Args:
+    config: the section.
+    sizes: of the mesh, instead of the section's.
+    devices: what the mesh is made of.
+
+  Raises:
+    ConfigError: the stage has no step that is compiled for many devices.
+  """
+  if config.stage not in BUILDERS:
+    raise errors.ConfigError(
+        f"The stage {config.stage!r} cannot be planned; these can: "
+        f"{', '.join(BUILDERS)}.")
+  own = config.train.mesh if "train" in config else config.get("mesh", {})
+  on = sharding.mesh(dict(sizes or own), devices)
+  return BUILDERS[config.stage](config, on)
+
+
+def _training(config: Any, objective: interfaces.Objective, plain: Any,
+              params: Tree, batch: Tree, rules: list, on: Any) -> Step:
+  state, frozen = jax.eval_shape(
+      lambda params: train.initial(params, config.train), params)
+  rules = [*rules, *train.RULES]
+  lay = lambda tree: _laid(tree, sharding.by_rules(tree, rules, on))  # noqa: E731
+  rows = config.train.batch_size
+  extent = on.shape["data"] * on.shape["fsdp"]
+  if rows % extent:
+    raise errors.ConfigError(
+        f"train.batch_size = {rows} is not divisible by data * fsdp = "
+        f"{extent} of the mesh.")
+  split = jax.sharding.NamedSharding(on, sharding.P(("data", "fsdp")))
+  laid_batch = jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype,
+                                        sharding=split), batch)
+  fault = _whole(jax.ShapeDtypeStruct((2,), jnp.int32), on)
+  trained, kept = optim.partition(params, config.train.trainable)
+
+  def gradient(trained, kept, batch):
+    rng = jax.random.key(0)
+    return jax.grad(lambda trained: plain.loss(
+        optim.combine(trained, kept), rng, batch)[0])(trained)
+
+  return Step(
+      train.program(objective, config.train),
+      (lay(state), fault, lay(frozen), laid_batch), (0,), on, rows,
+      config.train.steps, (gradient, (trained, kept, batch)))
+
+
+def _finetune(config: Any, on: Any) -> Step:
+  model, plain = (models.build("world_models", spec) for spec in (
+      config.model, _without_remat(config.model)))
+  expert = model.config.experts[0]  # they are alike
+  rows = config.train.batch_size
+  batch = model.example(rows)
+  base = _parameters(model, config.model)[expert]
+  if config.lora and config.lora.get("quantize"):
+    base = quantize.shapes(base, config.lora["quantize"])
+  text = set(model.example(1)) - {"latent", "condition", "image"}
+  empty = {name: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
+           for name, leaf in batch.items() if name in text}
+  params = jax.eval_shape(
+      lambda base, empty: finetune.start(config, base, empty), base, empty)
+  return _training(
+      config, finetune.objective(config, model, expert),
+      finetune.objective(config, plain, expert), params, batch,
+      models.rules("world_models", config.model), on)
+
+
+def _dream(config: Any, on: Any) -> Step:
+  model = models.replaced(models.build("world_models", config.model),
+                          config.get("sampling", {}), "sampling")
+  c, rows = model.config, config.batch_size
+  params = _parameters(model, config.model)
+  text = set(model.example(1)) - {"latent", "condition", "image"}
+  leaves = {name: leaf for name, leaf in model.example(rows).items()
+            if name in text}
+  frames = jax.ShapeDtypeStruct((rows, c.height, c.width, 3), jnp.uint8)
+  rest = (jax.ShapeDtypeStruct((rows,), jnp.uint32), frames, leaves, leaves,
+          {"last": frames} if c.sees_last_frame else {},
+          jax.ShapeDtypeStruct((), jnp.int32))
+  laid = _laid(params, sharding.by_rules(
+      params, models.rules("world_models", config.model), on))
+  program = dreamer.program(model, config.steps, config.guidance)
+  return Step(
+      program, (laid, *_whole(rest, on)), (), on,
+      rows * config.get("clips", 1), None, (program, (params, *rest)))
+
+
+BUILDERS: dict[str, Callable[[Any, Any], Step]] = {
+    "finetune": _finetune, "dream": _dream}
+
+
+def _parameters(model: Any, spec: Mapping[str, Any]) -> Tree:
+  params = jax.eval_shape(
+      lambda: model.init(jax.random.key(0)))
+  return jax.eval_shape(
+      lambda params: world_model.held(params, spec, model.config), params)
+
+
+def _without_remat(spec: Mapping[str, Any]) -> dict[str, Any]:
+  kw = dict(spec.get("kw", {}))
+  if "remat" in kw.get("transformer", {}):
+    kw["transformer"] = dict(kw["transformer"]) | {"remat": "none"}
+  return dict(spec) | {"kw": kw}
+
+
+def _laid(tree: Tree, shardings: Tree) -> Tree:
+  return jax.tree.map(
+      lambda leaf, how: jax.ShapeDtypeStruct(
+          leaf.shape, leaf.dtype, sharding=how), tree, shardings)
+
+
+def _whole(tree: Tree, on: Any) -> Tree:
+  how = jax.sharding.NamedSharding(on, sharding.P())
+  return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=how), tree)
