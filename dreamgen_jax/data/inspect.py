@@ -32,7 +32,7 @@ from dreamgen_jax.data import (
 HELP = {
     "dataset": "name, file.py, or folder of a dataset of this package",
     "path": "folder of somebody else's dataset, if not at home",
-    "index": "folder that keeps the index; the dataset's own by default",
+    "index": "folder that keeps the index if the dataset's own cannot",
     "split": ("all", "train, validation or all"),
     "on_problem": ("skip", "skip or fatal"),
     "keep": ("", "kinds of problems whose episodes stay, joined by commas"),

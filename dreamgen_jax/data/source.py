@@ -62,8 +62,8 @@ class Source:
         follows from their content.
       on_problem: "skip" leaves bad episodes out, "fatal" raises.
       keep: kinds of problems (`checks.KINDS`) whose episodes stay.
-      index: folder that keeps the index; None is the dataset's own, if it can
-        be written to.
+      index: folder that keeps the index if the dataset's own cannot be
+        written to; None is nowhere.
       progress: called with (files read, files) while the index is made.
 
     Raises:
@@ -248,8 +248,10 @@ class Source:
         _VERSION, self.layout.to_json(), sorted(self._names.items()), keep,
         {name: str(field) for name, field in self._found.fields.items()},
         files], sort_keys=True).encode()).hexdigest()
-    file = pathlib.Path(folder or self.path) / f"dreamgen_{key[:16]}.npz"
-    if file.exists():
+    own = "://" not in self.path and os.access(self.path, os.W_OK)
+    place = pathlib.Path(self.path) if own else folder and pathlib.Path(folder)
+    file = place and place / f"dreamgen_{key[:16]}.npz"
+    if file and file.exists():
       with np.load(file) as held:
         rows = {name: held[name] for name in scan.COLUMNS}
         return json.loads(str(held["facts"])), rows
@@ -258,8 +260,7 @@ class Source:
     facts = {
         "key": key, "statistics": statistics,
         "problems": [dataclasses.asdict(each) for each in report.problems]}
-    if folder is not None or ("://" not in self.path
-                              and os.access(self.path, os.W_OK)):
+    if file:
       file.parent.mkdir(parents=True, exist_ok=True)
       temporary = file.with_name(f"incomplete.{uuid.uuid4().hex}")
       with temporary.open("wb") as stream:
