@@ -31,7 +31,8 @@ def write(folder, features, records, *, name="lab", shards=2,
   parts = [records[i::shards] for i in range(shards)]
   for i, part in enumerate(parts):
     file = template.sharded_filepath(shard_index=i, num_shards=shards)
-    data = [serializer.get_tf_example(each).SerializeToString()
+    data = [serializer.get_tf_example(each).SerializeToString(
+        deterministic=True)
             for each in part]
     if format == "array_record":
       writer = array_record_module.ArrayRecordWriter(
