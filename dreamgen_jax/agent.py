@@ -11,6 +11,8 @@ import numpy as np
 from dreamgen_jax import errors, execution, interfaces, types
 from dreamgen_jax.data import normalize
 
+FAR = 100.0  # normalised states are about 1
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Agent:
@@ -38,6 +40,8 @@ class Agent:
     """Chunk f32[b,u,a] in physical units; see `rollout.rollout`.
 
     Raises:
+      DataError: a camera is missing, the state is of another width, NaN, or
+        far from all that the policy has learnt from.
       ConfigError: chunks that have to begin with something, of a policy that
         cannot be told.
     """
@@ -47,13 +51,36 @@ class Agent:
       batch |= self._kept(batch["kept"])
     batch["embodiment"] = np.full(
         len(instructions), self.embodiment, np.int32)
+    for camera in self.model.config.cameras:
+      if f"image/{camera}" not in batch:
+        raise errors.DataError(
+            f"The observation lacks the camera {camera!r} that the policy "
+            "sees.")
     if self.state is None:
       batch["state"] = np.zeros_like(batch["state"])
       batch["state_mask"] = np.zeros_like(batch["state_mask"])
     else:
-      batch["state"] = self.state.apply(batch["state"])
+      batch["state"] = self._state(batch)
     batch |= self.model.read(self.language, instructions, batch["state"])
-    return self.action.undo(np.asarray(self._act(self.params, keys, batch)))
+    return self.action.undo(np.asarray(self.plan(keys, batch)))
+
+  def plan(self, keys: jax.Array, batch: interfaces.Batch) -> jax.Array:
+    """The policy itself: normalised chunks f32[b,u,a] of key[b]."""
+    return _compiled(self.model)(self.params, keys, batch)
+
+  def _state(self, batch: dict[str, Any]) -> np.ndarray:
+    """Normalised states, zero where unknown."""
+    known = batch["state_mask"][..., None]
+    if not np.isfinite(np.where(known, batch["state"], 0)).all():
+      raise errors.DataError("A state that is said to be known holds NaN.")
+    found = np.where(known, self.state.apply(batch["state"]), 0)
+    if np.abs(found).max(initial=0) > FAR:
+      where = np.unravel_index(np.abs(found).argmax(), found.shape)
+      raise errors.DataError(
+          f"Value {where[-1]} of the state is {batch['state'][where]:g}, "
+          f"{abs(found[where]):.0f} times as far off as what the policy "
+          "learnt from: its statistics are of another dataset, robot or unit.")
+    return found
 
   def _kept(self, given: Sequence[execution.Kept | None]) -> dict[str, Any]:
     """What each chunk has to begin with, normalised, as arrays."""
@@ -72,9 +99,10 @@ class Agent:
         share[row, :len(actions)] = firm
     return {"kept": kept, "kept_share": share}
 
-  @functools.cached_property
-  def _act(self) -> Any:
-    return jax.jit(self.model.act)
+
+@functools.cache  # one compiled program for all weights of a model
+def _compiled(model: interfaces.Policy) -> Any:
+  return jax.jit(model.act)
 
 
 class Language:

@@ -17,14 +17,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import checkpoint, errors
+from dreamgen_jax import agent, checkpoint, errors
 from dreamgen_jax.data import catalogue, doubt, loader, normalize, windows
-from dreamgen_jax.stages import adapted, language, models, policies, train
+from dreamgen_jax.stages import (
+    adapted,
+    language,
+    models,
+    policies,
+    train,
+    validation,
+)
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
   """Trains on equal shares of all inputs."""
+  watch = config.get("validation")
   datasets = {name: catalogue.open(path / "data")
               for name, path in sorted(inputs.items())}
   robots = {dataset.embodiment.action for dataset in datasets.values()}
@@ -33,6 +41,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         "The trajectories differ in action keys: " + "; ".join(
             f"{name}: {[key.name for key in dataset.embodiment.action]}"
             for name, dataset in datasets.items()))
+  held = watch and watch.get("heldout") and datasets.pop(watch.heldout)
   robot = next(iter(datasets.values())).embodiment
   computed = [normalize.compute(dataset) for dataset in datasets.values()]
   statistics = {
@@ -41,10 +50,12 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   words = language.load(config.text)
   model = policies.build(config.model, robot, config.cameras, words)
   c = model.config
+  rule = dict(allow_constant=config.get("allow_constant", False),
+              zero_range=config.get("zero_range", "groot"))
   action = normalize.Normalizer.create(
-      policies.keys(robot.action, c), statistics["action"])
+      policies.keys(robot.action, c), statistics["action"], **rule)
   state = statistics["state"] and normalize.Normalizer.create(
-      policies.keys(robot.state, c), statistics["state"])
+      policies.keys(robot.state, c), statistics["state"], **rule)
   ids = dict(config.get("embodiment_ids") or {})
   acting = policies.acting(
       robot, policies.embodiments(model, robot, list(datasets), ids))
@@ -56,14 +67,15 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       return doubt.weights(
           episode.spread, statistics["action"].std, config.doubt)
 
-  sources = [
-      (windows.Observations(
-          windows.Memory(dataset, config.cameras, c.image_size),
-          cameras=config.cameras, horizon=c.horizon, history=c.n_obs_steps,
-          first_action=1 - c.n_obs_steps, state_normalizer=state,
-          action_normalizer=action, embodiment_id=ids.get(name),
-          weigh=weigh), 1.0)
-      for name, dataset in datasets.items()]
+  def observed(dataset, row):
+    return windows.Observations(
+        windows.Memory(dataset, config.cameras, c.image_size),
+        cameras=config.cameras, horizon=c.horizon, history=c.n_obs_steps,
+        first_action=1 - c.n_obs_steps, state_normalizer=state,
+        action_normalizer=action, embodiment_id=row, weigh=weigh)
+
+  sources = [(observed(dataset, ids.get(name)), 1.0)
+             for name, dataset in datasets.items()]
   wanted = {*model.example(1), *(["weight"] if weigh else [])}
 
   def prepare(sample):
@@ -81,21 +93,36 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     objective = adapted.adapt(model, config.lora)
     params = objective.start(
         params, rng, config.train.trainable, config.get("frozen_dtype"))
+  best = watch and validation.Validation(
+      watch, agent.Agent(model, None, action, state, words, acting, robot),
+      [prepare(sample) for sample in validation.spread(
+          observed(held, acting), watch.samples)] if held else (), folder)
+
+  def evaluate(params, step):
+    return best(objective.merged(params) if config.get("lora") else params,
+                step)
+
   result = train.fit(
       objective, params, batches, config.train, folder, name=folder.name,
+      evaluate=evaluate if best else None,
       rules=[*models.rules("policies", config.model), (r"lora_[ab]$", ())])
   batches.close()
   trained = result.params
   if config.get("lora"):
     trained = objective.merged(trained)
+  facts = {}
+  if best:
+    trained, facts["best_step"] = best.best()
   checkpoint.save(folder / "checkpoint", trained, {
       "model": config.model.to_dict(), "text": config.text.to_dict(),
       "cameras": list(config.cameras), "embodiment": robot.name,
       "embodiment_id": acting,
       "action": action.to_json(), "state": state and state.to_json()})
-  return {"seconds": result.seconds, "loss": result.history[-1]["loss"],
-          "windows": {name: len(source) for name, (source, _) in
-                      zip(datasets, sources, strict=True)}}
+  losses = [row["loss"] for row in result.history if "loss" in row]
+  return facts | {
+      "seconds": result.seconds, "loss": losses[-1],
+      "windows": {name: len(source) for name, (source, _) in
+                  zip(datasets, sources, strict=True)}}
 
 
 def _widest(found: list[normalize.Statistics]) -> normalize.Statistics | None:

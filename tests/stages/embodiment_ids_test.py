@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from dreamgen_jax import errors, types
+from dreamgen_jax import errors, metrics, types
 from dreamgen_jax.data import rlds
 from dreamgen_jax.embodiments import tabletop_panda
 from dreamgen_jax.encoders import tokenizer
@@ -37,7 +37,8 @@ def _episode(number, kind):
 def data(tmp_path_factory):
   """Folders of recorded and of neural trajectories, and a tokenizer."""
   home = tmp_path_factory.mktemp("data")
-  for name, kind in (("real", "sim"), ("neural", "dream")):
+  for name, kind in (("real", "sim"), ("neural", "dream"),
+                     ("heldout", "sim")):
     rlds.write(home / name / "data", name,
                [_episode(number, kind) for number in range(2)], ROBOT)
   tokenizer.train(["push the block"], 20).save(str(home / "tokenizer.json"))
@@ -71,9 +72,15 @@ def test_a_step_of_training_and_a_chunk(data, tmp_path, monkeypatch):
     return dict(start)
 
   monkeypatch.setattr(policies, "start", begin)
-  result = _run(data, tmp_path, "neural", "real",
-                embodiment_ids=dict(neural=ROW))
+  result = _run(data, tmp_path, "neural", "real", "heldout",
+                embodiment_ids=dict(neural=ROW),
+                validation=common.section(heldout="heldout", samples=2))
   assert np.isfinite(result["loss"])
+  assert result["windows"].keys() == {"neural", "real"}
+  assert result["best_step"] == 1
+  (error,) = [row["heldout_error"] for row in metrics.read(
+      tmp_path / "history.jsonl") if "heldout_error" in row]
+  assert 0 < error < 10
   agent = policies.load(tmp_path)
   assert agent.embodiment == ROBOT.id
   assert agent.state is not None
