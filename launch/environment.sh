@@ -1,7 +1,8 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: a .venv with the locked packages, OpenGL that
 # works without a screen, and the process settings that must precede Python.
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 fail() { echo "error: $*" >&2; exit 1; }
 

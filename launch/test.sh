@@ -6,4 +6,4 @@ failed=""
 .venv/bin/ruff check --quiet . || failed="ruff"
 .venv/bin/mypy --no-error-summary || failed="$failed mypy"
 .venv/bin/python -m pytest -q -n "${WORKERS:-2}" "$@" || failed="$failed pytest"
-[[ -z "$failed" ]] || fail "these found faults:" $failed
+[[ -z "$failed" ]] || fail "these found faults: $failed"
