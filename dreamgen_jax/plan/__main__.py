@@ -1,8 +1,9 @@
 """Plans a stage for a TPU pod, without a TPU.
 
   python -m dreamgen_jax.plan --config=FILE.py[:arg] --topology=v5p:4x4x4
-      [--stage=NAME] [--mesh=fsdp=16,context=4] [--search] [--json]
-      [--price=DOLLARS] [--cache=DIR] [--save=FILE] [--config.some.key=value]
+      [--stage=NAME] [--mesh=fsdp=16,context=4] [--robot=gr1] [--search]
+      [--json] [--price=DOLLARS] [--cache=DIR] [--save=FILE]
+      [--config.some.key=value]
 
 Compiles the stage's real step with the TPU's own compiler (libtpu, of the
 extra `tpu`), which takes minutes of a processor and no TPU, and says: memory
@@ -25,6 +26,7 @@ HELP = {
     "topology": "TPUs, e.g. v5p:4x4x4, v6e:8x8, 2xv5e:16x16 (two slices)",
     "stage": "stage of the config; may be left out if there is one",
     "mesh": "sizes instead of the config's, e.g. fsdp=16,context=4",
+    "robot": "embodiment that a labeler or policy is for, e.g. gr1",
     "search": ("no", "try meshes and remat policies, and rank them: yes"),
     "json": ("no", "print one JSON object: yes"),
     "price": "dollars of a chip-hour; default: the list price",
@@ -65,12 +67,14 @@ def _run(argv: list[str]) -> None:
   price = float(given.price) if given.price else None
   cache = pathlib.Path(given.cache).expanduser() if given.cache else None
   if options.WORDS[given.search]:
-    plans = search.ranked(config[stage], on, sizes, price, cache)
+    plans = search.ranked(config[stage], on, sizes, price, cache,
+                          given.robot)
     shown: Any = plans
     text = "\n\n".join(map(report.show, plans))
   else:
     shown = report.make(config[stage], on, sizes, price, cache,
-                        pathlib.Path(given.save) if given.save else None)
+                        pathlib.Path(given.save) if given.save else None,
+                        given.robot)
     text = report.show(shown)
   if options.WORDS[given.json]:
     text = json.dumps(shown[0] | {"others": shown[1:]}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import pathlib
 import re
 import time
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from dreamgen_jax import runtime
 from dreamgen_jax.plan import (
@@ -31,7 +33,8 @@ LEFT_OUT = (
 
 def make(config: Any, on: chips.Topology, sizes: Mapping[str, int] | None,
          price: float | None, cache: pathlib.Path | None,
-         save: pathlib.Path | None = None) -> dict[str, Any]:
+         save: pathlib.Path | None = None, robot: str | None = None
+         ) -> dict[str, Any]:
   """The plan of a stage, JSON-able.
 
   Args:
@@ -41,34 +44,36 @@ def make(config: Any, on: chips.Topology, sizes: Mapping[str, int] | None,
     price: dollars of a chip-hour; None is the list price.
     cache: folder of finished plans; None keeps none.
     save: file for the compiled program; None keeps none.
+    robot: see `steps.build`.
   """
-  key = _key(config, on, sizes)
+  key = _key(config, on, sizes, robot)
   known = cache / f"{key}.json" if cache else None
   if known and known.exists() and not save:
     plan = json.loads(known.read_text())
   else:
-    plan = _compile(config, on, sizes, save, cache and cache / f"{key}.hlo")
+    step = steps.build(config, sizes, on.devices, robot)
+    plan = _compile(step, config.stage, on, save,
+                    cache and cache / f"{key}.hlo")
     if known:
       known.parent.mkdir(parents=True, exist_ok=True)
       known.write_text(json.dumps(plan, indent=1))
   return plan | _money(plan, on, price)
 
 
-def _key(config, on, sizes):
+def _key(config, on, sizes, robot):
   home = pathlib.Path(__file__).parents[1]
   code = hashlib.sha256()
   for path in sorted(home.rglob("*.py")):
     code.update(path.read_bytes())
-  text = json.dumps([config.to_dict(), on.name, dict(sizes or {}),
+  text = json.dumps([config.to_dict(), on.name, dict(sizes or {}), robot,
                      runtime.versions(), code.hexdigest()],
                     sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _compile(config, on, sizes, save, text_file):
-  step = steps.build(config, sizes, on.devices)
+def _compile(step, stage, on, save, text_file):
   plan: dict[str, Any] = {
-      "topology": on.name, "chips": len(on.devices), "stage": config.stage,
+      "topology": on.name, "chips": len(on.devices), "stage": stage,
       "mesh": {axis: int(size) for axis, size in step.mesh.shape.items()},
       "samples_per_step": step.samples, "calls": step.calls,
       "hbm_bytes": int(on.chip.hbm), "left_out": list(LEFT_OUT)}
@@ -89,17 +94,30 @@ def _compile(config, on, sizes, save, text_file):
   if text_file:
     text_file.parent.mkdir(parents=True, exist_ok=True)
     text_file.write_text(text)
-  return plan | memory(compiled.memory_analysis(), on) | price(
+  found = compiled.memory_analysis()
+  # What a program is given and does not use, such as the text encoder of a
+  # dream, is dropped from it, and stays in memory all the same.
+  given = sum(
+      math.prod(leaf.sharding.shard_shape(leaf.shape)) * _bits(leaf.dtype) / 8
+      for leaf in jax.tree.leaves(step.arguments))
+  beside = max(0.0, given - found.argument_size_in_bytes)
+  return plan | memory(found, on, beside) | price(
       text, on, plan["useful_flops"], step.samples)
 
 
-def memory(found: Any, on: chips.Topology) -> dict[str, Any]:
-  """What `memory_analysis` says of one chip."""
-  peak = found.peak_memory_in_bytes or (
+def _bits(dtype):
+  return jnp.iinfo(dtype).bits if jnp.issubdtype(
+      dtype, jnp.integer) else 8 * dtype.itemsize
+
+
+def memory(found: Any, on: chips.Topology, beside: float) -> dict[str, Any]:
+  """What `memory_analysis` says of one chip, and bytes that lie beside."""
+  peak = beside + (found.peak_memory_in_bytes or (
       found.argument_size_in_bytes + found.output_size_in_bytes
-      - found.alias_size_in_bytes + found.temp_size_in_bytes)
+      - found.alias_size_in_bytes + found.temp_size_in_bytes))
   return {"fits": bool(peak <= on.chip.hbm), "peak_hbm_bytes": int(peak),
           "argument_bytes": int(found.argument_size_in_bytes),
+          "beside_bytes": int(beside),
           "temporary_bytes": int(found.temp_size_in_bytes),
           "host_bytes": int(found.host_temp_size_in_bytes)}
 

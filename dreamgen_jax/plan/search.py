@@ -14,8 +14,8 @@ _CONTEXTS = (1, 2, 4, 8)
 
 
 def ranked(config: Any, on: chips.Topology, sizes: Mapping[str, int] | None,
-           price: float | None, cache: pathlib.Path | None
-           ) -> list[dict[str, Any]]:
+           price: float | None, cache: pathlib.Path | None,
+           robot: str | None = None) -> list[dict[str, Any]]:
   """Plans, cheapest sample first, those that do not fit last.
 
   For each mesh the search stops at the first policy that fits, since keeping
@@ -23,7 +23,7 @@ def ranked(config: Any, on: chips.Topology, sizes: Mapping[str, int] | None,
 
   Args:
     config: the stage's section.
-    on, sizes, price, cache: as of `report.make`; given sizes are kept.
+    on, sizes, price, cache, robot: as of `report.make`; given sizes are kept.
 
   Raises:
     ConfigError: nothing could be compiled.
@@ -32,7 +32,7 @@ def ranked(config: Any, on: chips.Topology, sizes: Mapping[str, int] | None,
   for mesh, variants in candidates(config, len(on.devices), sizes):
     for changes, variant in variants:
       try:
-        plan = report.make(variant, on, mesh, price, cache)
+        plan = report.make(variant, on, mesh, price, cache, robot=robot)
       except errors.ConfigError as error:
         print(f"left out {mesh}: {error}", flush=True)
         break
@@ -61,7 +61,8 @@ def candidates(config: Any, count: int, sizes: Mapping[str, int] | None
     for kept in _KEPT:
       assert kept in stack.POLICIES
       variant = copy.deepcopy(config).unlock()
-      variant.model.kw.transformer.remat = kept
+      if "transformer" in variant.model.get("kw", {}):
+        variant.model.kw.transformer.remat = kept
       # As many samples as rows of the mesh; the same number in all.
       steps = config.train.steps * config.train.batch_size // batch
       variant.train.batch_size, variant.train.steps = batch, steps

@@ -1,8 +1,7 @@
 """The real step of each stage, for shapes and no data.
 
-Each builder calls the functions that its stage runs; whatever a stage reads
-from datasets (the dims of actions, the number of cameras) its config's
-`plan` section says.
+Each builder calls the functions that its stage runs. The robot, which a stage
+knows from its datasets, is given by name.
 """
 
 import dataclasses
@@ -12,8 +11,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamgen_jax import dreamer, errors, interfaces, optim, quantize, sharding
-from dreamgen_jax.stages import finetune, models, train, world_model
+from dreamgen_jax import (
+    dreamer,
+    errors,
+    interfaces,
+    optim,
+    quantize,
+    registry,
+    sharding,
+)
+from dreamgen_jax.data import labels
+from dreamgen_jax.stages import (
+    adapted,
+    finetune,
+    labelers,
+    models,
+    policies,
+    train,
+    world_model,
+)
 
 Tree = Any
 
@@ -41,16 +57,18 @@ class Step:
 
 
 def build(config: Any, sizes: Mapping[str, int] | None,
-          devices: Any) -> Step:
+          devices: Any, robot: str | None = None) -> Step:
   """The step of the stage that a config's section describes.
 
   Args:
     config: the section.
     sizes: of the mesh, instead of the section's.
     devices: what the mesh is made of.
+    robot: an embodiment's name, which labelers and policies need.
 
   Raises:
-    ConfigError: the stage has no step that is compiled for many devices.
+    ConfigError: the stage has no step that is compiled for many devices, or
+      it needs a robot.
   """
   if config.stage not in BUILDERS:
     raise errors.ConfigError(
@@ -58,7 +76,7 @@ def build(config: Any, sizes: Mapping[str, int] | None,
         f"{', '.join(BUILDERS)}.")
   own = config.train.mesh if "train" in config else config.get("mesh", {})
   on = sharding.mesh(dict(sizes or own), devices)
-  return BUILDERS[config.stage](config, on)
+  return BUILDERS[config.stage](config, on, robot)
 
 
 def _training(config: Any, objective: interfaces.Objective, plain: Any,
@@ -91,7 +109,8 @@ def _training(config: Any, objective: interfaces.Objective, plain: Any,
       config.train.steps, (gradient, (trained, kept, batch)))
 
 
-def _finetune(config: Any, on: Any) -> Step:
+def _finetune(config: Any, on: Any, robot: str | None) -> Step:
+  del robot
   model, plain = (models.build("world_models", spec) for spec in (
       config.model, _without_remat(config.model)))
   expert = model.config.experts[0]  # they are alike
@@ -111,7 +130,8 @@ def _finetune(config: Any, on: Any) -> Step:
       models.rules("world_models", config.model), on)
 
 
-def _dream(config: Any, on: Any) -> Step:
+def _dream(config: Any, on: Any, robot: str | None) -> Step:
+  del robot
   model = models.replaced(models.build("world_models", config.model),
                           config.get("sampling", {}), "sampling")
   c, rows = model.config, config.batch_size
@@ -131,13 +151,61 @@ def _dream(config: Any, on: Any) -> Step:
       rows * config.get("clips", 1), None, (program, (params, *rest)))
 
 
-BUILDERS: dict[str, Callable[[Any, Any], Step]] = {
-    "finetune": _finetune, "dream": _dream}
+def _labeler(config: Any, on: Any, robot: str | None) -> Step:
+  body = _embodiment(config, robot)
+  model = labelers.build(
+      config.model, body, labels.TimeBase(
+          control_hz=body.clock.control_hz, video_hz=body.clock.video_hz,
+          **config.time_base), config.cameras, config.get("state", False))
+  params = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+  return _training(
+      config, model, model, params, model.example(config.train.batch_size),
+      models.rules("labelers", config.model), on)
+
+
+def _policy(config: Any, on: Any, robot: str | None) -> Step:
+  body = _embodiment(config, robot)
+  words = Words(
+      0 if "tokenizer" in config.text else models.build(
+          "world_models", config.text).example(1)["text"].shape[-1])
+  model = policies.build(config.model, body, config.cameras, words)
+  objective: Any = adapted.adapt(
+      model, config.lora) if config.get("lora") else model
+
+  def start():
+    rng = jax.random.key(0)
+    params = model.init(rng)
+    return params if objective is model else objective.start(
+        params, rng, config.train.trainable, config.get("frozen_dtype"))
+
+  return _training(
+      config, objective, objective, jax.eval_shape(start),
+      model.example(config.train.batch_size),
+      [*models.rules("policies", config.model), (r"lora_[ab]$", ())], on)
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+  """As much of an `agent.Language` as a policy is built from."""
+
+  text_dim: int
+
+
+def _embodiment(config: Any, robot: str | None) -> Any:
+  if robot is None:
+    raise errors.ConfigError(
+        f"The stage {config.stage!r} knows its robot from its datasets; name "
+        "it by --robot, such as gr1.")
+  return registry.find("embodiments", robot).EMBODIMENT
+
+
+BUILDERS: dict[str, Callable[[Any, Any, str | None], Step]] = {
+    "finetune": _finetune, "dream": _dream, "train_labeler": _labeler,
+    "train_policy": _policy}
 
 
 def _parameters(model: Any, spec: Mapping[str, Any]) -> Tree:
-  params = jax.eval_shape(
-      lambda: model.init(jax.random.key(0)))
+  params = jax.eval_shape(lambda: model.init(jax.random.key(0)))
   return jax.eval_shape(
       lambda params: world_model.held(params, spec, model.config), params)
 

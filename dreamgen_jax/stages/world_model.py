@@ -48,7 +48,8 @@ def load_base(spec: Mapping[str, Any], parts: tuple[str, ...] | None = None
               ) -> Loaded:
   """The base that `dict(name=, preset=, source=, kw=, adapters=())` names.
 
-  With `hold`, such as "bfloat16", that is how its transformers are held.
+  With `hold`, such as "bfloat16", that is how its transformers and its text
+  encoder are held.
   """
   built = models.build("world_models", spec)
   module = registry.find("world_models", spec["name"])
@@ -64,13 +65,13 @@ def load_base(spec: Mapping[str, Any], parts: tuple[str, ...] | None = None
 
 def held(params: interfaces.Params, spec: Mapping[str, Any],
          config: Any) -> interfaces.Params:
-  """The parameters, transformers in the dtype that `hold` names, if any."""
+  """The parameters, most of them in the dtype that `hold` names, if any."""
   if not spec.get("hold"):
     return params
   return dict(params) | {
       expert: jax.tree.map(
           lambda leaf: leaf.astype(spec["hold"]), params[expert])
-      for expert in config.experts if expert in params}
+      for expert in (*config.experts, "text") if expert in params}
 
 
 def load_tuned(folder: pathlib.Path,

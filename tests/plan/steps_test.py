@@ -127,3 +127,15 @@ def test_what_to_change_and_what_it_costs():
   assert money["dollars"] == 2 * money["chip_hours"]
   text = report.show(fitting | money)
   assert "MFU 50.0 %" in text and "$1 " in text and "try:" not in text
+
+
+def test_labelers_and_policies_of_a_robot():
+  config = options.load(str(CONFIGS / "quickstart.py"))
+  for name, samples in (("labeler", 32), ("policy_neural", 32)):
+    step = steps.build(config[name], None, jax.devices(), "tabletop_panda")
+    assert step.samples == samples
+    assert step.calls == config[name].train.steps
+    state, _, _, batch = step.arguments
+    assert "ema" in state and len(batch["action"]) == samples
+  with pytest.raises(errors.ConfigError, match="name it by --robot"):
+    steps.build(config.labeler, None, jax.devices())
