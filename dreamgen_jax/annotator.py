@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -113,7 +114,10 @@ class Annotator:
           state=self._state(episode, seen, frames, steps), clock=clock,
           embodiment=self.embodiment.name, origin=dataclasses.replace(
               episode.origin, labeler=self.digest,
-              state_decoded=self.state == "decoded"))
+              state_decoded=self.state == "decoded",
+              labeling=json.dumps({
+                  **self.time_base.to_dict(), "samples": self.samples,
+                  "stride": self.stride, "weights": self.weights})))
 
   def _see(self, video: np.ndarray) -> jax.Array:
     """Frames [f,v,h,w,3] -> what the labeler makes of each, on the device."""

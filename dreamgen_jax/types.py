@@ -42,6 +42,7 @@ class Origin:
     scores: judge name -> score; empty before the filter stage.
     kept: False once the filter stage rejected it, with the reason in `reason`.
     state_decoded: whether the state was decoded from video, not measured.
+    labeling: JSON of the labeler's time base and how it was asked.
   """
 
   kind: str
@@ -56,6 +57,7 @@ class Origin:
   kept: bool = True
   reason: str = ""
   state_decoded: bool = False
+  labeling: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

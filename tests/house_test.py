@@ -20,7 +20,7 @@ FLOORS = {
     "serving": 4,
     "stages": 4, "report": 4,
     "main": 5, "plan": 5, "serve": 5, "convert": 5, "benchmarks": 5,
-    "validate_labels": 5, "preflight": 5,
+    "validate_labels": 5, "provenance": 5, "preflight": 5,
 }
 TOOL_FLOOR = 1  # every other single file: sharding, optim, checkpoint, ...
 INTERCHANGEABLE = {"world_models", "labelers", "policies", "sims", "judges"}
