@@ -13,6 +13,8 @@ from dreamgen_jax import errors, metrics
 from dreamgen_jax.data import catalogue, checks, layout
 from dreamgen_jax.stages import artefact
 
+ALONE = True  # one host does it
+
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
