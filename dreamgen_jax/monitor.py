@@ -113,6 +113,7 @@ class Monitor:
     if hosts.first() and self._wishes.wandb:
       self._listeners.append(_Wandb(self._wishes.wandb, folder, name))
     self._tracing = False
+    self._work: dict[int, Any] = {}
     self._restart(start)
 
   def __enter__(self) -> "Monitor":
@@ -132,8 +133,9 @@ class Monitor:
     finally:
       self._spent[what] += time.monotonic() - begin
 
-  def begin(self, step: int) -> None:
-    """The step is about to be dispatched."""
+  def begin(self, step: int, work: float | None) -> None:
+    """The step is about to be dispatched; `work` in FLOPs, if it is known."""
+    self._work[step] = work
     first, last = self._wishes.profile or (0, -1)
     self._trace(first <= step <= last)
 
@@ -149,15 +151,15 @@ class Monitor:
     self._record(step, {"compile_seconds": time.monotonic() - self._begin})
     self._restart(step)
 
-  def speed(self, step: int, samples: int, flops: float | None) -> None:
+  def speed(self, step: int, samples: int) -> None:
     """The step is done; a row about those since the last call.
 
     Args:
       step: the last of them.
       samples: of a batch, over all hosts.
-      flops: that a step must compute, over all devices; None if unknown.
     """
     steps, spent = step - self._since, self._spent
+    work = [self._work.pop(i) for i in sorted(self._work) if i <= step]
     if not steps:
       return
     apart = spent["evaluate"] + spent["checkpoint"]
@@ -168,10 +170,9 @@ class Monitor:
            "evaluate_seconds": spent["evaluate"],
            "checkpoint_seconds": spent["checkpoint"],
            "memory_bytes": memory()}
-    if flops:
-      row["flops_per_second"] = flops * steps / seconds
-      if one := peak():
-        row["mfu"] = row["flops_per_second"] / (one * jax.device_count())
+    if one := all(work[-steps:]) and peak():
+      row["flops_per_second"] = sum(work[-steps:]) / seconds
+      row["mfu"] = row["flops_per_second"] / (one * jax.device_count())
     self._record(step, row)
     self._restart(step)
 

@@ -9,6 +9,5 @@ without a TPU; nothing is executed.
   collectives  bytes and seconds of what chips exchange
   schedule     walks the program and prices it
   kernels      cycles of our Pallas kernels, by their scheduled bundles
-  work         the useful floating-point operations of a step
   report       all of it in one object, and on a terminal
 """

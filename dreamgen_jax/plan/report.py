@@ -12,14 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamgen_jax import runtime
+from dreamgen_jax import flops, runtime
 from dreamgen_jax.plan import (
     chips,
     collectives,
     hlo,
     schedule,
     steps,
-    work,
 )
 
 LEFT_OUT = (
@@ -77,7 +76,7 @@ def _compile(step, stage, on, save, text_file):
       "mesh": {axis: int(size) for axis, size in step.mesh.shape.items()},
       "samples_per_step": step.samples, "calls": step.calls,
       "hbm_bytes": int(on.chip.hbm), "left_out": list(LEFT_OUT)}
-  plan["useful_flops"] = work.flops(*step.useful)
+  plan["useful_flops"] = flops.count(*step.useful)
   begin, cpu = time.monotonic(), time.process_time()
   with jax.set_mesh(step.mesh):
     lowered = jax.jit(step.function, donate_argnums=step.donated).trace(

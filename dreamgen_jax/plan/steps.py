@@ -98,15 +98,10 @@ def _training(config: Any, objective: interfaces.Objective, plain: Any,
   fault = _whole(jax.ShapeDtypeStruct((2,), jnp.int32), on)
   trained, kept = optim.partition(params, config.train.trainable)
 
-  def gradient(trained, kept, batch):
-    rng = jax.random.key(0)
-    return jax.grad(lambda trained: plain.loss(
-        optim.combine(trained, kept), rng, batch)[0])(trained)
-
   return Step(
       train.program(objective, config.train),
       (lay(state), fault, lay(frozen), laid_batch), (0,), on, rows,
-      config.train.steps, (gradient, (trained, kept, batch)))
+      config.train.steps, (train.gradient(plain), (trained, kept, batch)))
 
 
 def _finetune(config: Any, on: Any, robot: str | None) -> Step:

@@ -20,6 +20,7 @@ import optax
 from dreamgen_jax import (
     checkpoint,
     errors,
+    flops,
     hosts,
     interfaces,
     monitor,
@@ -135,6 +136,16 @@ def program(model: interfaces.Objective, config: Any,
   return step_fn
 
 
+def gradient(model: interfaces.Objective) -> Callable[..., Any]:
+  """(trainable, frozen, batch) -> gradient: what a step has to compute."""
+  def gradient_fn(trainable, frozen, batch):
+    rng = jax.random.key(0)
+    return jax.grad(lambda trainable: model.loss(
+        optim.combine(trainable, frozen), rng, batch)[0])(trainable)
+
+  return gradient_fn
+
+
 def fit(
     model: interfaces.Objective,
     params: Any,
@@ -189,6 +200,19 @@ def fit(
     return optim.combine(
         state["ema"] if config.ema else state["params"], frozen)
 
+  known: dict[Any, float] = {}
+
+  def work(batch):  # what the gradient must compute, where that is compared
+    if not monitor.peak():
+      return None
+    shapes = tuple((name, batch[name].shape) for name in sorted(batch))
+    if shapes not in known:
+      known[shapes] = flops.count(
+          gradient(flops.plain(model)), jax.tree.map(
+              lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
+              (state["params"], frozen, batch)))
+    return known[shapes]
+
   with (checkpoint.Series(folder / "steps") as series, jax.set_mesh(mesh),
         hosts.Notice() as notice):
     # --- restore -------------------------------------------------------------
@@ -216,7 +240,7 @@ def fit(
       step, scalars, fault = pending
       scalars = {key: float(value) for key, value in scalars.items()}
       watch.scalars(step, scalars | check(fault))
-      watch.speed(step, config.batch_size, None)
+      watch.speed(step, config.batch_size)
 
     def due(step):  # hosts' clocks differ, and asking the first one takes time
       late = time.monotonic() - saved > config.checkpoint_seconds
@@ -229,7 +253,7 @@ def fit(
       for step in range(start + 1, config.steps + 1):
         with watch.spending("input"):
           batch = sharding.place_batch(next(batches), mesh)
-        watch.begin(step)
+        watch.begin(step, work(batch))
         state, fault, scalars = step_jit(state, fault, frozen, batch)
         if pending:  # the step before: the device never waits for logging
           read(pending)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dreamgen_jax import errors, options
-from dreamgen_jax.plan import report, search, steps, work
+from dreamgen_jax import errors, flops, options
+from dreamgen_jax.plan import report, search, steps
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 FINETUNE = str(CONFIGS / "finetune_wan2_1_i2v_14b_gr1.py")
@@ -26,13 +26,13 @@ def test_useful_operations():
     return jnp.sum(jax.lax.scan(lambda x, w: (x @ w, None), x, w)[0])
 
   product = 2 * 4 * 8 * 8
-  assert work.flops(loss, (w, x)) == 3 * product
+  assert flops.count(loss, (w, x)) == 3 * product
   both = jax.grad(loss, (0, 1))
-  assert work.flops(both, (w, x)) == 3 * 3 * product
+  assert flops.count(both, (w, x)) == 3 * 3 * product
   # What is frozen has no gradient, and nothing is counted for it.
-  assert work.flops(jax.grad(loss, 1), (w, x)) <= 3 * 2 * product
+  assert flops.count(jax.grad(loss, 1), (w, x)) <= 3 * 2 * product
   kernel = jnp.zeros((3, 3, 2, 5))
-  assert work.flops(lambda x: jax.lax.conv_general_dilated(
+  assert flops.count(lambda x: jax.lax.conv_general_dilated(
       x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")),
       (jnp.zeros((1, 6, 6, 2)),)) == 2 * 6 * 6 * 5 * 3 * 3 * 2
 
@@ -51,7 +51,7 @@ def test_the_14b_s_step_at_full_size():
              for leaf in jax.tree.leaves(state["params"]))
   assert step.calls == 300_000
   # 2 L + 3 A of a forward pass of 1.686 PFLOP, 52 % of it self-attention.
-  useful = work.flops(*step.useful)
+  useful = flops.count(*step.useful)
   assert useful == pytest.approx(
       (2 * 0.48 + 3 * 0.52) * 1.686e15, rel=0.03)
 

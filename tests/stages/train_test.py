@@ -252,6 +252,7 @@ def test_speed_is_told_and_listeners_hear_all(tmp_path, monkeypatch, capsys):
 
   monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(
       SummaryWriter=SummaryWriter))
+  monkeypatch.setattr(monitor, "peak", lambda: 1e6)
   monkeypatch.setattr(jax.profiler, "start_trace", traced.append)
   monkeypatch.setattr(jax.profiler, "stop_trace", lambda: traced.append("end"))
   with monitor.wishing(monitor.Wishes(tensorboard=True, profile=(2, 3))):
@@ -264,6 +265,11 @@ def test_speed_is_told_and_listeners_hear_all(tmp_path, monkeypatch, capsys):
     assert row["samples_per_second"] == pytest.approx(
         8 / row["seconds_per_step"])
     assert row["memory_bytes"] > 1e6
+    # y = x w of 8 samples, and the gradient of w.
+    assert row["flops_per_second"] * row["seconds_per_step"] == pytest.approx(
+        2 * 2 * 8 * 2)
+    assert row["mfu"] == pytest.approx(
+        row["flops_per_second"] / (1e6 * jax.device_count()))
   assert heard[0] == str(tmp_path / "tensorboard") and heard[-1] == "closed"
   assert ("loss", 4) in heard and ("speed/input_wait", 12) in heard
   assert traced == [str(tmp_path / "profile"), "step 3", "end"]
