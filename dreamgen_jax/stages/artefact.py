@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import sys
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -213,7 +214,8 @@ def canonical(value: Any) -> str:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a JSON file whole or not at all."""
-  temporary = path.with_name(path.name + ".partial")
+  # Named apart: several hosts may write the same value.
+  temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
   with temporary.open("w") as file:
     json.dump(value, file, indent=2, default=_mapping)
     file.write("\n")

@@ -75,8 +75,9 @@ def encode(source: windows.Clips, model: interfaces.WorldModel,
   """Writes the latents of all clips into `folder`, or finds them there.
 
   Every batch is kept as it is finished, and hosts divide them; progress.json
-  says that all are done. Text is among the leaves only where the model reads it with the frame;
-  without a tokenizer, before the text encoder is trained, the frame is.
+  says that all are done. Text is among the leaves only where the model reads it
+  with the frame; without a tokenizer, before the text encoder is trained, the
+  frame is.
   """
   sees, c = model.config.text_sees_frame, model.config
   reads = sees and tokenizer is not None
@@ -94,7 +95,8 @@ def encode(source: windows.Clips, model: interfaces.WorldModel,
   have = set(os.listdir(parts))
   mine = [begin for begin in places if _part(begin) not in have]
   mine = mine[hosts.index()::hosts.count()]
-  progress = metrics.Progress(folder.name, len(mine), "batch")
+  progress = metrics.Progress(
+      folder.name, min(len(mine) * batch_size, len(source)), "clip")
   hosts.barrier()  # all have seen the same before anything changes
   for begin in mine:
     rows = [source[i] for i in
@@ -111,7 +113,7 @@ def encode(source: windows.Clips, model: interfaces.WorldModel,
     partial = folder / f"partial.{uuid.uuid4().hex}.npz"
     np.savez(partial, **found)
     partial.replace(parts / _part(begin))
-    progress.advance()
+    progress.advance(len(rows))
   hosts.barrier()
   if hosts.first():
     _join([parts / _part(begin) for begin in places], wanted, len(source),
