@@ -21,6 +21,7 @@ CLIPS, EPOCHS = 3_000, 100
 ARGUMENTS = dict(
     full=False, qlora=False, frames=81, height=480, width=832, chips=64,
     context=1, batch_size=0, remat="", layers=40,
+    preset="wan2_1_i2v_14b_480p",
     weights="weights/Wan2.1-I2V-14B-480P-Diffusers",
     demonstrations="data/gr1", heldout="data/gr1_heldout")
 
@@ -31,7 +32,7 @@ def get_config(arg=None):
   batch_size = options.batch_size or options.chips // options.context
   remat = options.remat or "attention"
   model = dict(
-      name="wan", preset="wan2_1_i2v_14b_480p", source=options.weights,
+      name="wan", preset=options.preset, source=options.weights,
       hold="float32" if options.full else "bfloat16",
       kw=dict(frames=options.frames, height=options.height,
               width=options.width, transformer=dict(

@@ -15,6 +15,7 @@ import jax
 from dreamgen_jax import errors, sharding
 
 AXIS = "context"
+_FEW = 1024  # tokens that every device may just as well hold all of
 P = jax.sharding.PartitionSpec
 
 
@@ -52,15 +53,15 @@ def split(attend: Callable[..., jax.Array], q: jax.Array, k: jax.Array,
   if on is None or on.size == 1:
     return attend(q, k, v)
   devices, length = on.shape[AXIS], q.shape[1]
-  if length % devices:
+  if length % devices and length > _FEW:
     fits = [n for n in range(1, devices + 1) if length % n == 0]
     raise errors.ConfigError(
         f"{length} tokens do not divide over config.mesh context = {devices}; "
         f"take one of {', '.join(map(str, fits))}.")
   rows, tokens, heads, _ = sharding.spec(q.shape, "b l n k", on)
-  own = k.shape[1] == length
+  own = tokens is not None and k.shape[1] == length
   of_keys = P(rows, tokens if own else None, heads)
-  run = attend if devices == 1 or not own else _exchanging(attend, devices)
+  run = _exchanging(attend, devices) if own and devices > 1 else attend
   return jax.shard_map(
       run, in_specs=(P(rows, tokens, heads), of_keys, of_keys),
       out_specs=P(rows, tokens, heads), check_vma=False)(q, k, v)

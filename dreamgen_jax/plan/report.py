@@ -111,9 +111,11 @@ def _bits(dtype):
 
 def memory(found: Any, on: chips.Topology, beside: float) -> dict[str, Any]:
   """What `memory_analysis` says of one chip, and bytes that lie beside."""
-  peak = beside + (found.peak_memory_in_bytes or (
+  # The allocations can be more than what is ever in use at once.
+  peak = beside + max(
+      found.peak_memory_in_bytes,
       found.argument_size_in_bytes + found.output_size_in_bytes
-      - found.alias_size_in_bytes + found.temp_size_in_bytes))
+      - found.alias_size_in_bytes + found.temp_size_in_bytes)
   return {"fits": bool(peak <= on.chip.hbm), "peak_hbm_bytes": int(peak),
           "argument_bytes": int(found.argument_size_in_bytes),
           "beside_bytes": int(beside),

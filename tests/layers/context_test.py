@@ -59,10 +59,13 @@ def test_eight_devices_attend_as_one_does():
 
 def test_tokens_must_divide():
   on = jax.sharding.AbstractMesh((1, 1, 8, 1), sharding.AXES)
-  x = jax.ShapeDtypeStruct((1, 300, 8, 4), jnp.float32)
-  with jax.sharding.use_abstract_mesh(on), pytest.raises(
-      errors.ConfigError, match="300 tokens .* context = 8; .* 1, 2, 3, 4, 5,"):
-    jax.eval_shape(attention.attend, x, x, x)
+  x = jax.ShapeDtypeStruct((1, 2052, 8, 4), jnp.float32)
+  few = jax.ShapeDtypeStruct((1, 257, 8, 4), jnp.float32)
+  with jax.sharding.use_abstract_mesh(on):
+    assert jax.eval_shape(attention.attend, few, few, few) == few
+    with pytest.raises(
+        errors.ConfigError, match="2052 tokens .* context = 8; .* 1, 2, 3, 4,"):
+      jax.eval_shape(attention.attend, x, x, x)
 
 
 def test_what_does_not_divide_lies_whole():
