@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_data_source
 
 from dreamgen_jax import errors, registry, types
-from dreamgen_jax.data import ranges, record, shards
+from dreamgen_jax.data import ranges, record, shards, table
 
 
 def embodiment_from_dict(value: Mapping[str, Any]) -> types.Embodiment:
@@ -61,9 +61,10 @@ class Dataset:
     self._shard_lengths = list(info.splits[split].shard_lengths)
     self._shard_ends = np.cumsum(self._shard_lengths)
     self._check_features()
-    self.index = self._load_index(info.splits[split].num_examples)
-    self.digest = str(self.index.pop("digest"))
-    self.ids = [str(name) for name in self.index["id"]]
+    columns = self._load_index(info.splits[split].num_examples)
+    self.digest = str(columns.pop("digest"))
+    self.index = table.compact(columns)
+    self.ids = table.Names(self.index["id"])
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -82,7 +83,8 @@ class Dataset:
   @property
   def lengths(self) -> np.ndarray:
     """i64[episodes, 2]: number of frames and of control steps."""
-    return np.stack([self.index["frames"], self.index["steps"]], axis=1)
+    return np.stack([self.index["frames"], self.index["steps"]], axis=1
+                    ).astype(np.int64)
 
   @property
   def clock(self) -> types.Clock:
@@ -101,7 +103,7 @@ class Dataset:
     except ValueError:
       raise errors.DataError(
           f"{self.path} has no episode {episode_id!r}."
-          + registry.nearest(episode_id, self.ids)
+          + registry.nearest(episode_id, list(self.ids))
       ) from None
 
   def record(self, i: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from tensorflow_datasets.core import example_serializer, naming
 from tensorflow_datasets.core import splits as tfds_splits
 
 from dreamgen_jax import errors
-from dreamgen_jax.data import pieces
+from dreamgen_jax.data import pieces, table
 
 INDEX = "dreamgen_index.npz"
 _INFO = "dataset_info.json"
@@ -255,7 +255,8 @@ def write_index(path: pathlib.Path, rows: list[dict[str, Any]],
       name: np.array([row[name] for row in rows]) for name in rows[0]
   }
   with temporary.open("wb") as file:
-    np.savez(file, **columns, digest=np.array(digest))
+    held: dict[str, Any] = {**table.compact(columns)}
+    np.savez(file, **held, digest=np.array(digest))
   os.replace(temporary, path / INDEX)
 
 

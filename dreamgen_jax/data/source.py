@@ -98,7 +98,7 @@ class Source:
     self.statistics = {
         name: normalize.Statistics.from_json(value)
         for name, value in facts["statistics"].items()}
-    self._rows = self._chosen(rows, split)
+    self._rows = part(rows, split, given.validation)
     self.digest = hashlib.sha256(
         facts["key"].encode() + split.encode()
         + self._rows["hash"].tobytes()).hexdigest()
@@ -213,20 +213,6 @@ class Source:
             f"There is no camera {camera!r}, only {self.cameras}.")
     return self.cameras if cameras is None else cameras
 
-  def _chosen(self, rows: dict[str, np.ndarray], split: str
-              ) -> dict[str, np.ndarray]:
-    """The rows of a split: the hash decides, so that copies stay together.
-
-    However few episodes there are, one is for validation.
-    """
-    if split == "all" or not len(rows["hash"]):
-      return rows
-    share = (rows["hash"] >> np.uint64(32)) / 2.0**32
-    border = self.layout.validation
-    border = max(border, share.min()) if border else -1.0
-    taken = (share <= border) == (split == "validation")
-    return {name: values[taken] for name, values in rows.items()}
-
   def _index(self) -> dict[str, np.ndarray]:
     steps = self._rows["steps"]
 
@@ -267,6 +253,20 @@ class Source:
         np.savez(stream, **rows, facts=np.array(json.dumps(facts)))
       os.replace(temporary, file)
     return facts, rows
+
+
+def part(rows: dict[str, np.ndarray], split: str,
+         validation: float) -> dict[str, np.ndarray]:
+  """The rows of a split: the hash decides, so that copies stay together.
+
+  However few episodes there are, one is for validation.
+  """
+  if split == "all" or not len(rows["hash"]):
+    return rows
+  share = (rows["hash"] >> np.uint64(32)) / 2.0**32
+  border = max(validation, share.min()) if validation else -1.0
+  taken = (share <= border) == (split == "validation")
+  return {name: values[taken] for name, values in rows.items()}
 
 
 class Ids(Sequence):

@@ -15,7 +15,7 @@ import numpy as np
 
 from dreamgen_jax import errors, registry, types
 from dreamgen_jax.data import dataset as dataset_lib
-from dreamgen_jax.data import images, padding, views
+from dreamgen_jax.data import images, padding, table, views
 
 
 class Episodes(Protocol):
@@ -99,7 +99,7 @@ class _Windows:
 
   def __init__(self, episodes: Episodes, size: tuple[int, int] | None):
     self.episodes, self.size = episodes, size
-    self.table = np.zeros((0, 2), np.int64)
+    self.table: table.Starts | np.ndarray = np.zeros((0, 2), np.int64)
 
   def __len__(self) -> int:
     return len(self.table)
@@ -109,19 +109,14 @@ class _Windows:
 
   def _fill(self, last_starts: np.ndarray, stride: int, what: str) -> None:
     """All starts 0, stride, .. <= last_starts[i] of the episodes kept."""
-    parts = [
-        np.stack([np.full(len(starts), i), starts], axis=1)
-        for i, last in enumerate(last_starts)
-        if self.episodes.index["kept"][i]
-        and len(starts := np.arange(0, last + 1, stride))
-    ]
-    if not parts:
+    kept = self.episodes.index["kept"]
+    self.table = table.Starts(np.where(kept, last_starts, -1), stride)
+    if not len(self.table):
       raise errors.DataError(
           f"{_name(self.episodes)} gives no {what}: of {len(self.episodes)} "
-          f"episodes, {int(self.episodes.index['kept'].sum())} are kept, the "
-          f"longest has {int(self.episodes.index['frames'].max())} frames."
+          f"episodes, {int(kept.sum())} are kept, the longest has "
+          f"{int(self.episodes.index['frames'].max())} frames."
       )
-    self.table = np.concatenate(parts)
 
 
 class Clips(_Windows):
