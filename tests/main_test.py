@@ -51,6 +51,9 @@ def pipeline(monkeypatch):
      "Unknown config key 'sead'. Did you mean 'seed'?"),
     (["--config=CONFIG", "--workdri=w"], "Unknown option --workdri. Did you"),
     (["--config=CONFIG", "--workdir=w", "more"], "Unexpected argument 'more'"),
+    (["--config=CONFIG", "--workdir=gs://bucket/x"], "Mount the bucket"),
+    (["--config=CONFIG", "--workdir=w", "--profile_steps=9:3"],
+     "--profile_steps=9:3 names no steps"),
     (["--config=CONFIG", "--workdir"], "Missing value for flag --workdir"),
     (["--config=CONFIG", "--workdir=w", "--config.seed=13"], "no episodes."),
 ])
