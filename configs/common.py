@@ -32,6 +32,19 @@ WORLD_MODELS = {
         sampler=dict(steps=5, guidance=6.0)),
 }
 
+# The labelers: `--config.labeler_model=NAME`. What is commanded at one frame is
+# reached at the next, which is all that a pair needs; a clip shows more.
+LABELERS = {
+    "idm_nano": dict(
+        model=dict(name="idm", preset="nano", kw=dict(
+            vision_width=64, vision_heads=2, vision_mlp=256, vision_depth=3,
+            width=64, heads=2, refine_depth=1, dit_depth=2)),
+        time_base=dict(gap_seconds=0.2, horizon=1)),
+    "vpt_nano": dict(
+        model=dict(name="vpt", preset="nano", kw={}),
+        time_base=dict(gap_seconds=0.8, horizon=5)),
+}
+
 # The policies: `--config.policy=NAME`. `pace` multiplies a config's steps;
 # `embodiment_ids` names inputs that are an embodiment of their own.
 POLICIES = {
@@ -45,6 +58,9 @@ POLICIES = {
     "groot_n1_nano": dict(
         name="groot_n1", preset="nano", pace=1.0, batch_size=32,
         learning_rate=1e-3, b1=0.9, embodiment_ids=dict(neural=6)),
+    "token_vla_nano": dict(
+        name="token_vla", preset="nano", pace=1.0, batch_size=32,
+        learning_rate=1e-3, b1=0.9),
 }
 
 
@@ -102,6 +118,11 @@ def parse_arg(arg, defaults):
 def world_model(name):
   """The settings of a world model by the name that the command line takes."""
   return _chosen("world model", name, WORLD_MODELS)
+
+
+def labeler(name):
+  """The sections `model` and `time_base` of a labeler of the tabletop."""
+  return _chosen("labeler", name, LABELERS)
 
 
 def policy(name, steps):

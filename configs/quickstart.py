@@ -6,6 +6,7 @@ Longer:  --config=configs/quickstart.py:long (more dreams, steps and trials)
 Others:  --config.world_model=cogvideox_nano (or wan2_2_nano, cosmos_nano,
            hunyuan_nano), with --config.weights=FOLDER as nano_pretrain.py
            exports it; only wan_nano's weights ship
+         --config.labeler_model=vpt_nano (the default is idm_nano)
          --config.policy=groot_n1_nano (or pi0_nano; the default is
            diffusion_policy_nano)
 Hardware: 2 CPU cores, 8 GB. Hours and numbers: README.md, "What you will see".
@@ -23,7 +24,7 @@ SPREAD = 0.4  # of the simulator's range of positions; 1 needs a bigger model
 # Verbs that no other one does by accident (topple would: any sweep may do it).
 NOVEL = ("push", "pull", "slide_left", "slide_right", "press_button")
 ARGUMENTS = dict(long=False, world_model="wan_nano", weights="",
-                 policy="diffusion_policy_nano")
+                 labeler_model="idm_nano", policy="diffusion_policy_nano")
 
 
 def get_config(arg=None):
@@ -88,12 +89,7 @@ def get_config(arg=None):
       stage="train_labeler", cameras=(camera,),
       inputs=dict(demonstrations="demonstrations", wander="wander",
                   seen="seen", heldout="heldout"),
-      model=dict(name="idm", preset="nano", kw=dict(
-          vision_width=64, vision_heads=2, vision_mlp=256, vision_depth=3,
-          width=64, heads=2, refine_depth=1, dit_depth=2)),
-      # What is commanded at one frame is reached at the next.
-      time_base=dict(gap_seconds=0.2, horizon=1),
-      train=common.train(
+      **common.labeler(options.labeler_model), train=common.train(
           2400 if long else 1600, 32, common.optim(1.5e-3, 50), ema=True))
   label = dict(stage="label", samples=8, weights="uniform", batch_size=17,
                shards=4)
@@ -104,6 +100,12 @@ def get_config(arg=None):
   config.label_check = common.section(
       stage="replay", sim="tabletop",
       inputs=dict(labels="heldout_labels", truth="heldout"))
+  config.kept = common.section(
+      stage="filter", shards=4,
+      inputs=dict(trajectories="neural", reference="demonstrations"),
+      judges=dict(certainty=dict(name="certainty", keep=0.7, kw={})))
+  config.dream_check = common.section(
+      stage="replay", sim="tabletop", inputs=dict(labels="kept"))
   # --- stage 4: train and evaluate policies ----------------------------------
   policy = dict(
       stage="train_policy", cameras=(camera,),

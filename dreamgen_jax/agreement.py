@@ -13,7 +13,7 @@ from dreamgen_jax.data import rotation
 
 COLUMNS = ("group", "key", "episodes", "steps", "mae", "rmse", "r2", "accuracy",
            "f1", "drift", "within_1", "within_2", "warning")
-Pair = tuple[types.Episode, types.Episode]  # recorded, labelled
+Pair = tuple[Any, Any]  # an episode as recorded, the same as labelled
 _TURN = {"rad": 2 * np.pi, "deg": 360.0}
 
 
@@ -43,12 +43,13 @@ def agreement(truth: np.ndarray, found: np.ndarray,
   """Metrics by name, each by dimension.
 
   Returns:
-    {"r2", "rmse", "mae": {dimension: value}, "accuracy", "f1": of binary keys}.
-    R2 is 1 at best, 0 for the mean of the truth, and not there for a dimension
-    that never moves. F1 is of the rarer of both values.
+    {"r2", "rmse", "mae": {dimension: value}, "accuracy", "f1": of binary keys,
+    "r2_key": {key: value}, of its dimensions together}. R2 is 1 at best, 0 for
+    the mean of the truth, and not there for what never moves. F1 is of the
+    rarer of both values.
   """
   result: dict[str, dict[str, float]] = {
-      name: {} for name in ("r2", "rmse", "mae", "accuracy", "f1")}
+      name: {} for name in ("r2", "rmse", "mae", "accuracy", "f1", "r2_key")}
   known = np.isfinite(found).all(axis=1) & np.isfinite(truth).all(axis=1)
   truth, found = truth[known], found[known]
   error = difference(truth, found, keys)
@@ -63,6 +64,14 @@ def agreement(truth: np.ndarray, found: np.ndarray,
     result["mae"][name] = float(np.mean(np.abs(e)))
     if np.ptp(a):
       result["r2"][name] = float(1 - np.sum(e**2) / total)
+  start = 0
+  for key in keys:
+    where = slice(start, start + key.dims)
+    start += key.dims
+    total = np.sum((truth[:, where] - truth[:, where].mean(axis=0)) ** 2)
+    if key.kind != "binary" and np.ptp(truth[:, where], axis=0).any():
+      result["r2_key"][key.name] = float(
+          1 - np.sum(error[:, where] ** 2) / total)
   return result
 
 
@@ -113,6 +122,7 @@ def table(group: str, pairs: Sequence[Pair],
   """
   truth, found, spread = stack(pairs)
   metrics = agreement(truth, found, keys)
+  del metrics["r2_key"]  # no dimension's
   off = np.concatenate([drift(a.action, b.action, keys) for a, b in pairs])
   metrics["drift"] = dict(zip(
       names(keys), np.sqrt(np.nanmean(off**2, axis=0)).tolist(), strict=True))

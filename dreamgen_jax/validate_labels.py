@@ -31,6 +31,7 @@ HELP = {
     "stride": (1, "frames from one window to the next"),
     "weights": ("uniform", "of overlapping windows"),
     "episodes": (0, "how many at most; 0 is all"),
+    "only": "ids of episodes by commas; default: all",
     "batch_size": (32, "windows per call"),
     "sim": "simulator to execute the labels in",
 }
@@ -50,10 +51,12 @@ def _run(argv: list[str]) -> None:
   for name in ("labeler", "data", "output"):
     if not given[name].value:
       raise errors.ConfigError(f"No --{name}: {HELP[name]}.")
-  from dreamgen_jax.data import catalogue, video  # late: mistakes show first
+  from dreamgen_jax.data import catalogue, subset, video  # late: mistakes first
   from dreamgen_jax.stages import artefact, simulated
 
   data = catalogue.open(pathlib.Path(given.data) / "data")
+  if given.only:
+    data = subset.subset(data, given.only.split(","))
   chosen = [i for i in np.flatnonzero(data.index["kept"]).tolist()
             if data.index["has_action"][i]][:given.episodes or None]
   if not chosen:
@@ -70,8 +73,8 @@ def _run(argv: list[str]) -> None:
   for name, each in _by_length(pairs):
     table += agreement.table(name, each, keys)
 
-  notes = [f"{len(pairs)} episodes of {data.name}, K = {given.samples}, a "
-           f"window every {given.stride} frames."]
+  notes = [f"{len(pairs)} episodes of {data.name}, K = {given.samples}, "
+           f"stride {given.stride}."]
   if given.sim:
     replay = simulated.replay(given.sim)
     for said, side in (("recorded actions", 0), ("labels", 1)):
@@ -110,8 +113,8 @@ def _label(given: Any, data: Any, chosen: list[int],
       "cameras": [camera] if camera else None})
   pairs = []
   for i in chosen:
-    real = data.episode(i, labeler.cameras)
-    (labelled,) = labeler.label([real])
+    real: Any = data.episode(i, labeler.cameras)
+    labelled: Any = next(labeler.label([real]))
     if labelled.action.shape != real.action.shape:
       raise errors.DataError(
           f"Episode {real.id!r} has {list(real.action.shape)} actions and "

@@ -25,6 +25,7 @@ def test_agreement_by_kind_of_key():
   assert found["mae"] == pytest.approx(
       {"at[0]": 1, "at[1]": 0, "yaw": 0.1, "step": 0.5}, abs=1e-6)
   assert found["r2"] == pytest.approx({"at[0]": 1 - 4 / 5})  # the rest rests
+  assert found["r2_key"] == pytest.approx({"at": 1 - 4 / 5})
   assert found["accuracy"] == {"grip": 0.75}
   assert found["f1"] == {"grip": pytest.approx(2 / 3)}  # one hit, one too many
   missing = np.concatenate([FOUND, np.full((1, 5), np.nan)])

@@ -5,8 +5,9 @@ import pathlib
 import pytest
 
 from configs import common
-from dreamgen_jax import errors, options
-from dreamgen_jax.stages import models, pipeline
+from dreamgen_jax import errors, options, registry
+from dreamgen_jax.data import labels
+from dreamgen_jax.stages import labelers, models, pipeline
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 QUICKSTART, PRETRAIN = (
@@ -46,6 +47,19 @@ def test_the_shipped_world_model_is_the_default():
   assert options.load(PRETRAIN, [("scale", "0.001")]).vae.train.steps == 5
 
 
+@pytest.mark.parametrize("name", common.LABELERS)
+def test_one_flag_chooses_the_labeler(name):
+  config = options.load(QUICKSTART, [("labeler_model", name)])
+  assert config.labeler.model.name == name.removesuffix("_nano")
+  assert (options.load(QUICKSTART) == config) == (name == "idm_nano")
+  robot = registry.find("embodiments", "tabletop_panda").EMBODIMENT
+  base = labels.TimeBase(control_hz=robot.clock.control_hz,
+                         video_hz=robot.clock.video_hz,
+                         **config.labeler.time_base)
+  c = labelers.build(config.labeler.model, robot, base, ["front"]).config
+  assert c.action_dim == robot.action_dim and c.embodiments > robot.id
+
+
 @pytest.mark.parametrize("name", common.POLICIES)
 def test_one_flag_chooses_the_policy(name):
   chosen = common.POLICIES[name]
@@ -65,6 +79,8 @@ def test_one_flag_chooses_the_policy(name):
     (QUICKSTART, {"world_model": "cogvideo_nano"},
      "Unknown world model 'cogvideo_nano'; have: .* "
      "Did you mean 'cogvideox_nano'?"),
+    (QUICKSTART, {"labeler_model": "vpt"},
+     "Unknown labeler 'vpt'; have: idm_nano, vpt_nano. Did you mean"),
     (QUICKSTART, {"policy": "diffusion_nano"},
      "Unknown policy 'diffusion_nano'; have: .*"
      "Did you mean 'diffusion_policy_nano'?"),

@@ -27,9 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamgen_jax import annotator, errors, options, types
+from dreamgen_jax import flops as flops_lib
 from dreamgen_jax.data import labels, normalize
 from dreamgen_jax.labelers import idm
-from dreamgen_jax.plan import work
 
 HELP = {
     "frames": (93, "of the video, at 16 Hz"),
@@ -66,15 +66,16 @@ def _run(argv: list[str]) -> None:
       f"stride {stride}": functools.partial(
           ours, model, params, video, stride, given.batch_size)
       for stride in strides}
-  seconds, said = {}, {}
-  for name, way in ways.items():
-    for number in range(given.rounds + 1):
+  seconds: dict[str, float] = {}
+  said = {}
+  for number in range(given.rounds + 1):  # in turns: others may use the machine
+    for name, way in ways.items():
       begin = time.perf_counter()
       said[name] = way()
+      took = time.perf_counter() - begin
+      print(f"round {number}, {name}: {took:.1f} s", flush=True)
       if number:
-        seconds[name] = min(seconds.get(name, np.inf),
-                            time.perf_counter() - begin)
-    print(f"{name}: {given.frames / seconds[name]:.2f} frames/s", flush=True)
+        seconds[name] = min(seconds.get(name, np.inf), took)
   if 1 in strides:
     apart = np.abs(said["stride 1"] - said["released"]).max()
     print(f"Largest difference of labels at stride 1: {apart:.1e}")
@@ -180,7 +181,7 @@ def flops(model: idm.Model) -> dict[str, float]:
       "step": (model.velocity, shape(1, c.horizon, c.action_dim), row,
                context, row),
   }
-  return {name: work.flops(function, (params, *args))
+  return {name: flops_lib.count(function, (params, *args))
           for name, (function, *args) in programs.items()}
 
 

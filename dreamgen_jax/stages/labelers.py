@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+
 from dreamgen_jax import (
   annotator,
   checkpoint,
@@ -27,13 +29,16 @@ def build(spec: Mapping[str, Any], robot: types.Embodiment,
   """The labeler of a config's `model` section.
 
   Its config's action_dim, horizon, views and frames, where it has such fields,
-  follow from what is labelled, and state_dim, if states are to be decoded.
+  follow from what is labelled, and state_dim, if states are to be decoded. One
+  with released weights (`source`) keeps its action_dim: it pads.
 
   Raises:
-    ConfigError: it cannot decode states.
+    ConfigError: it cannot decode states, or its actions are too narrow.
   """
   decided = {"action_dim": robot.action_dim, "horizon": time_base.horizon,
              "views": len(cameras), "frames": time_base.gap_frames() + 1}
+  if spec.get("source"):
+    del decided["action_dim"]
   if state:
     decided["state_dim"] = robot.state_dim
   fields = {field.name for field in dataclasses.fields(
@@ -42,8 +47,32 @@ def build(spec: Mapping[str, Any], robot: types.Embodiment,
     raise errors.ConfigError(
         f"The labeler {spec['name']!r} decodes no states; leave config.state "
         "out.")
-  return models.build("labelers", spec, **{
+  model = models.build("labelers", spec, **{
       name: value for name, value in decided.items() if name in fields})
+  room = getattr(model.config, "action_dim", robot.action_dim)
+  if room < robot.action_dim:
+    raise errors.ConfigError(
+        f"The weights of {spec['source']} hold {room} dimensions of action; "
+        f"{robot.name} has {robot.action_dim}. Train afresh, or from others.")
+  return model
+
+
+def start(spec: Mapping[str, Any], model: interfaces.Labeler,
+          rng: jax.Array) -> interfaces.Params:
+  """Parameters to train from: fresh, or those of spec["source"].
+
+  Raises:
+    ConfigError: no weights were released for this labeler.
+    CheckpointError: the source is missing, or does not fit the model.
+  """
+  if not spec.get("source"):
+    return model.init(rng)
+  module = registry.find("labelers", spec["name"])
+  if not hasattr(module, "load"):
+    raise errors.ConfigError(
+        f"No weights of the labeler {spec['name']!r} were ever released; "
+        "leave model.source out.")
+  return module.load(spec["source"], model.config)
 
 
 def load(folder: pathlib.Path, config: Mapping[str, Any]

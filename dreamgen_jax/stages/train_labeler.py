@@ -5,9 +5,10 @@ of the same robot, such as themselves as a world model shows them; writes
 `checkpoint` with everything that labelling needs: time base, units, cameras,
 embodiment. Keys that never move are an error, unless the optional
 `config.allow_constant` is set; they are labelled with their constant then.
-With `config.state` the labeler learns to decode states, too. The episodes of
-the demonstrations that `config.leave_out` names are not learnt from; they are
-what it is measured on where there is no input `heldout`.
+With `config.state` the labeler learns to decode states, too. It starts afresh,
+or from released weights (config.model.source). The episodes of the
+demonstrations that `config.leave_out` names are not learnt from; they are what
+it is measured on where there is no input `heldout`.
 """
 
 import dataclasses
@@ -60,7 +61,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   statistics = normalize.compute(dataset)
   constant = config.get("allow_constant", False)
   normalizer = normalize.Normalizer.create(
-      robot.action, statistics["action"], allow_constant=constant)
+      robot.action, statistics["action"], allow_constant=constant,
+      binary_low=0.0 if config.model.get("source") else -1.0)
   states = normalize.Normalizer.create(
       robot.state, statistics["state"], allow_constant=constant
   ) if decodes else None
@@ -96,7 +98,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
             for name, value in values.items()}
 
   result = train.fit(
-      model, model.init(jax.random.key(config.train.seed)), batches,
+      model, labelers.start(
+          config.model, model, jax.random.key(config.train.seed)), batches,
       config.train, folder, name=folder.name, evaluate=evaluate,
       rules=models.rules("labelers", config.model))
   batches.close()

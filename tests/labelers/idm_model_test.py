@@ -8,15 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamgen_jax import errors, paths
+from dreamgen_jax import errors, paths, safetensors, types, weights
+from dreamgen_jax.data import labels
 from dreamgen_jax.labelers import idm
+from dreamgen_jax.labelers.idm import weights as idm_weights
+from dreamgen_jax.stages import labelers
 from tests import drawn
 
 TINY = dataclasses.replace(
     idm.PRESETS["nano"], vision_width=16, vision_heads=2, vision_depth=1,
     vision_mlp=32, width=16, heads=2, refine_depth=1, dit_depth=2,
     embodiments=3, camera_size=32, resizes=(32,), sample_steps=2, draws=2,
-    views=2, dropout=0.3)
+    views=2, dropout=0.3, state_dim=3)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,8 @@ def _batch(model, size):
       "images": rng.integers(0, 256, shapes["images"].shape, np.uint8),
       "action": rng.normal(size=shapes["action"].shape).astype(np.float32),
       "mask": np.ones(shapes["mask"].shape, bool),
+      "state": rng.normal(size=shapes["state"].shape).astype(np.float32),
+      "state_mask": np.arange(2 * size).reshape(size, 2) % 3 > 0,
       "embodiment": rng.integers(0, 3, size).astype(np.int32),
   }
 
@@ -82,7 +87,8 @@ def test_the_loss_reaches_every_parameter(model, params):
 
   (loss, metrics), grads = gradient(params, jax.random.key(1))
   assert np.isfinite(loss)
-  assert set(metrics) == {"flow"}
+  assert metrics["flow"] + metrics["state"] == pytest.approx(
+      float(loss), rel=1e-5)
   grads = paths.flatten(grads)
   # Keys share their bias's effect with the softmax, which cancels it.
   still = {path for path, leaf in grads.items() if not np.any(leaf)}
@@ -90,6 +96,57 @@ def test_the_loss_reaches_every_parameter(model, params):
   again = gradient(params, jax.random.key(1))[0][0]
   other = gradient(params, jax.random.key(2))[0][0]
   assert again == loss != other
+
+
+def test_a_state_is_that_of_its_own_frame(model, params):
+  """Known states count, in equal parts; what is not known does not."""
+  batch = _batch(model, 2)
+  seen = np.random.default_rng(0).normal(
+      size=(2, 2, 2, 4, 16)).astype(np.float32)
+  found = np.stack([model.state(params, seen[:, i], batch["embodiment"])
+                    for i in (0, 1)], axis=1)
+  error = np.square(found - batch["state"]).mean(-1)
+  assert batch["state_mask"].tolist() == [[False, True], [True, False]]
+  np.testing.assert_allclose(
+      model.state_error(params, seen, batch),
+      error[batch["state_mask"]].mean(), rtol=1e-5)
+  plain = idm.Model(dataclasses.replace(TINY, state_dim=0))
+  assert "state" not in plain.example(1)
+  assert "state" not in jax.eval_shape(plain.init, jax.random.key(0))
+
+
+def test_released_files_are_loaded(model, params, tmp_path):
+  released = weights.export(
+      {name: params[name] for name in ("encoder", "denoiser")},
+      idm_weights.names(TINY))
+  safetensors.write_folder(tmp_path, "model", {
+      name: np.asarray(tensor) for name, tensor in released.items()},
+      {"format": "pt"})
+  plain = dataclasses.replace(TINY, state_dim=0)
+  found = paths.flatten(idm.load(tmp_path, plain))
+  want = paths.flatten(params)
+  assert found.keys() == {
+      path for path in want if not path.startswith("state/")}
+  for path, leaf in found.items():
+    np.testing.assert_array_equal(leaf, want[path])
+  with pytest.raises(errors.CheckpointError, match="action_encoder"):
+    idm.load(tmp_path, dataclasses.replace(plain, embodiments=4))
+
+
+def test_released_weights_keep_their_width():
+  robot = types.Embodiment("stick", 0, (), (types.Key("x", 3),), {},
+                           types.Clock(5.0, 5.0))
+  spec = {"name": "idm", "preset": "nano", "kw": {}, "source": "folder"}
+  base = labels.TimeBase(5.0, 5.0, 0.4, 2)
+  wide = labelers.build(spec, robot, base, ["front"])
+  assert (wide.config.action_dim, wide.config.horizon) == (5, 2)
+  assert labelers.build(
+      spec | {"source": ""}, robot, base, ["front"]).config.action_dim == 3
+  many = dataclasses.replace(robot, action=(types.Key("x", 6),))
+  with pytest.raises(errors.ConfigError, match="hold 5 dimensions of action"):
+    labelers.build(spec, many, base, ["front"])
+  with pytest.raises(errors.ConfigError, match="'vpt' were ever released"):
+    labelers.start(spec | {"name": "vpt"}, wide, jax.random.key(0))
 
 
 def test_masked_entries_do_not_count(model, params):

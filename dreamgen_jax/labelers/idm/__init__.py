@@ -6,3 +6,4 @@ from dreamgen_jax.labelers.idm.model import (
     Config,
     Model,
 )
+from dreamgen_jax.labelers.idm.weights import load

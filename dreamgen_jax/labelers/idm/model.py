@@ -218,6 +218,9 @@ class Model:
     c = self.config
     image_rng, time_rng, noise_rng, dropout_rng = jax.random.split(rng, 4)
     pixels = camera.prepare(c.images, batch["images"], image_rng)
+    # Released weights are wider than any robot.
+    batch = {**batch, **{name: chunks.widen(batch[name], c.action_dim)
+                         for name in ("action", "mask")}}
     b, *chunk = batch["action"].shape
     t = action_head.draw_times(
         time_rng, c.draws * b, c.time_power, c.time_scale)

@@ -3,7 +3,12 @@
 Hugging Face `seonghyeonye/IDM_{gr1,franka,robocasa,so100}`; one layout.
 """
 
-from dreamgen_jax import weights
+import os
+import pathlib
+
+import jax
+
+from dreamgen_jax import errors, folder, interfaces, weights
 from dreamgen_jax.encoders import siglip
 from dreamgen_jax.labelers.idm import model
 from dreamgen_jax.layers import action_head
@@ -32,3 +37,30 @@ def names(config: model.Config) -> list[weights.Rule]:
     rules.append(
         weights.Rule(rule.name, f"{part}/{rule.path}", rule.transform))
   return rules
+
+
+def load(source: str | os.PathLike, config: model.Config) -> interfaces.Params:
+  """Reads a released checkpoint; a head for states, if any, stays fresh.
+
+  Args:
+    source: the folder, or its .safetensors file.
+    config: the preset that it is of; horizon and views are free.
+
+  Raises:
+    CheckpointError: missing, damaged, or not of this preset, as where it has
+      other embodiments; lists every tensor without a place and every
+      parameter without a tensor.
+  """
+  fresh = model.Model(config).init
+  target = jax.eval_shape(fresh, jax.random.key(0))
+  head = target.pop("state", None)
+  try:
+    params = weights.load(
+        folder.open_tensors(pathlib.Path(source)), names(config), target)
+  except errors.CheckpointError as error:
+    raise errors.CheckpointError(f"{source}: {error}") from error
+  if head is not None:
+    # Compiled, so that nothing but the head is drawn.
+    params["state"] = jax.jit(lambda rng: fresh(rng)["state"])(
+        jax.random.key(0))
+  return params

@@ -1,0 +1,58 @@
+"""What is a state worth in neural trajectories: none, decoded, or the true one?
+
+Command: python -m dreamgen_jax.main --config=configs/label_states.py \\
+           --workdir=runs/label_states
+Others:  --config.scale=0.02 shrinks every count, to try the road out
+         --config.policy=groot_n1_nano (or pi0_nano)
+Hardware: 2 CPU cores, 8 GB.
+
+DreamGen gives its neural trajectories states of zeros. Here a labeler learns to
+decode the state of every frame, too; the same videos are labelled with no
+states, with decoded and with recorded ones, and a policy is trained on each.
+The videos are recordings, so that the truth is known, of verbs that the labeler
+never saw; their actions are not read.
+"""
+
+from configs import common
+
+SEEN, OTHERS = ("pick_place",), ("push", "pull", "press_button")
+ARGUMENTS = dict(scale=1.0, policy="diffusion_policy_nano")
+STATES = ("zero", "decoded", "recorded")
+
+
+def get_config(arg=None):
+  """`scale` multiplies episodes, steps and trials."""
+  options = common.parse_arg(arg, ARGUMENTS)
+
+  def count(number):
+    return max(int(number * options.scale), 4)
+
+  config = common.section(seed=0)
+  sim = dict(
+      stage="collect", what="demonstrations", sim="tabletop", robots=("panda",),
+      scenes=("wood",), length=17, image_size=64, randomize_looks=False,
+      spread=0.4, paraphrases=3, shards=4, workers=2)
+  for name, verbs, seed, episodes in (
+      ("demonstrations", SEEN, 0, 200), ("heldout", SEEN, 1_000_000, 24),
+      ("videos", SEEN + OTHERS, 2_000_000, 300)):
+    config[name] = common.section(
+        verbs=verbs, first_seed=seed, episodes=count(episodes), **sim)
+  config.labeler = common.section(
+      stage="train_labeler", cameras=("front",), state=True,
+      inputs=dict(demonstrations="demonstrations", heldout="heldout"),
+      **common.labeler("idm_nano"), train=common.train(
+          count(1600), 32, common.optim(1.5e-3, 50), ema=True))
+  for state in STATES:
+    config[f"labels_{state}"] = common.section(
+        stage="label", inputs=dict(labeler="labeler", videos="videos"),
+        samples=4, weights="uniform", batch_size=17, shards=4, state=state)
+    config[f"policy_{state}"] = common.section(
+        stage="train_policy", cameras=("front",),
+        inputs=dict(neural=f"labels_{state}"), text=common.weighted("wan_nano"),
+        **common.policy(options.policy, count(1200)))
+  config.evaluation = common.section(
+      stage="evaluate", inputs={state: f"policy_{state}" for state in STATES},
+      sim="tabletop", robot="panda", scene="wood", spread=0.4,
+      verbs=SEEN + OTHERS, novel=OTHERS, trials=count(20), first_seed=3_000_000,
+      horizon=32, execute_steps=4, batch_size=10, videos=0, video_hz=5.0)
+  return config.lock()
