@@ -9,9 +9,11 @@ norms' scales. Source: openpi's joint Gemma, as in pi0 (arXiv 2410.24164).
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from flax import linen as nn
 
@@ -219,3 +221,23 @@ class Norm(nn.Module):
         nn.Dense(3 * x.shape[-1], kernel_init=nn.initializers.zeros,
                  name="modulation")(condition)[:, None], 3, axis=-1)
     return (y * (1 + scale) + shift).astype(x.dtype), gate
+
+
+def block_mask(valid: types.Array, blocks: Sequence[int]) -> types.Array:
+  """Tokens attend to their own block and to those before it.
+
+  Args:
+    valid: bool[b,l]; others are not attended, and attend to nothing.
+    blocks: sizes of the blocks, in order; they sum to l.
+
+  Returns:
+    bool[b,l,l].
+  """
+  number = np.repeat(np.arange(len(blocks)), blocks)  # l
+  return (number[None] <= number[:, None]) & (
+      valid[:, None] & valid[:, :, None])
+
+
+def positions(valid: types.Array) -> types.Array:
+  """bool[b,l] -> i32[b,l]: how many valid tokens stand before each."""
+  return jnp.cumsum(valid, axis=1, dtype=jnp.int32) - 1

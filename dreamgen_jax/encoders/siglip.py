@@ -101,6 +101,19 @@ class Tower(nn.Module):
     return x, Pool(c, name="pool")(x) if c.pooling else None
 
 
+class Images(nn.Module):
+  """SigLIP's tokens in the width of the language model."""
+
+  config: Config
+  width: int
+
+  @nn.compact
+  def __call__(self, images: types.Array) -> types.Array:
+    """f32[b,h,w,3] in [-1, 1] -> [b,l,d]."""
+    x, _ = Tower(self.config, name="tower")(images)
+    return nn.Dense(self.width, dtype=self.config.dtype, name="head")(x)
+
+
 class NaFlex(nn.Module):
   """The vision tower for patches of images of any height and width.
 

@@ -29,6 +29,9 @@ TINY = {
     "pi0_nano": dict(
         vision=dict(width=16, depth=1, heads=2, mlp_width=16, patch=16),
         language=_GEMMA, expert=_GEMMA, steps=2),
+    "token_vla_nano": dict(
+        vision=dict(width=16, depth=1, heads=2, mlp_width=16, patch=16),
+        language=_GEMMA),
 }
 
 

@@ -118,6 +118,17 @@ def test_a_latent_is_of_its_own_pair_in_its_order(model, params):
 
 
 # --- codes -------------------------------------------------------------------
+def test_labels_as_codes(model, params, monkeypatch):
+  said = dataclasses.replace(model.config, as_codes=True, codes=4)
+  latent = np.zeros((2, said.slots, said.code_width), np.float32)
+  latent[1, 0] = 3.0
+  monkeypatch.setattr(
+      lapa.Model, "encode", lambda self, params, frames: (latent, None))
+  book = np.arange(4, dtype=np.float32)[:, None] * np.ones(said.code_width)
+  found = lapa.Model(said).label({"codebook": book}, None, _images(2), None)
+  assert found.shape == (1, 2, 1, said.latent_dim) == (1, 2, 1, said.slots)
+  np.testing.assert_allclose(found[0, 0, 0], -0.75)  # the first of four codes
+  assert found[0, 1, 0, 0] == 0.75
 
 
 def test_noise_is_as_long_as_the_error():

@@ -102,7 +102,7 @@ def test_tokens_masks_loss_and_actions(case):
   valid = np.concatenate(
       [expected["prefix_mask"], expected["suffix_mask"]], axis=1)
   np.testing.assert_array_equal(
-      nets.block_mask(valid, [found["seen"].shape[1], *blocks]),
+      gemma.block_mask(valid, [found["seen"].shape[1], *blocks]),
       expected["attn_mask"])
 
 

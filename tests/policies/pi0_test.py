@@ -10,9 +10,15 @@ import pytest
 import sentencepiece
 
 from dreamgen_jax import agent, errors, lora, optim, paths
-from dreamgen_jax.encoders import gemma, siglip, tokenizer, tokenizer_files
+from dreamgen_jax.encoders import (
+    gemma,
+    gemma_prompt,
+    siglip,
+    tokenizer,
+    tokenizer_files,
+)
 from dreamgen_jax.policies import pi0
-from dreamgen_jax.policies.pi0 import nets, prompt
+from dreamgen_jax.policies.pi0 import nets
 from tests import drawn
 
 SMALL = dataclasses.replace(
@@ -110,10 +116,10 @@ def test_a_masked_camera_is_as_good_as_absent(small):
 
 def test_blocks_see_those_before_them():
   valid = np.array([[True, False, True, True, True]])
-  np.testing.assert_array_equal(nets.block_mask(valid, [2, 1, 2])[0], [
+  np.testing.assert_array_equal(gemma.block_mask(valid, [2, 1, 2])[0], [
       [1, 0, 0, 0, 0], [0, 0, 0, 0, 0], [1, 0, 1, 0, 0],
       [1, 0, 1, 1, 1], [1, 0, 1, 1, 1]])
-  np.testing.assert_array_equal(nets.positions(valid)[0], [0, 0, 1, 2, 3])
+  np.testing.assert_array_equal(gemma.positions(valid)[0], [0, 0, 1, 2, 3])
 
 
 def test_times_are_of_the_released_density():
@@ -214,20 +220,20 @@ def _pieces(folder):
 def test_prompts(tmp_path):
   pieces = _pieces(tmp_path)
   end = pieces.encode("\n")
-  ids, mask = prompt.tokenize(pieces, [" put_the\nred block "], None, 40)
+  ids, mask = gemma_prompt.tokenize(pieces, [" put_the\nred block "], None, 40)
   count = mask.sum()
   assert ids[0, 0] == pieces.bos_id() and not ids[0, count:].any()
   np.testing.assert_array_equal(
       ids[0, 1:count], pieces.encode("put the red block") + end)
 
   state = np.array([[-1.5, -1.0, -0.999, 0.0, 0.9999, 7.0]], np.float32)
-  assert prompt.digits(state[0]) == "-1 0 0 128 255 255"
-  ids, mask = prompt.tokenize(pieces, ["push it"], state, 80)
+  assert gemma_prompt.digits(state[0]) == "-1 0 0 128 255 255"
+  ids, mask = gemma_prompt.tokenize(pieces, ["push it"], state, 80)
   np.testing.assert_array_equal(
       ids[0, 1:mask.sum()], pieces.encode(
           "Task: push it, State: -1 0 0 128 255 255;\nAction: "))
   with pytest.warns(UserWarning, match="the model takes 4"):
-    ids, mask = prompt.tokenize(pieces, ["put the red block"], None, 4)
+    ids, mask = gemma_prompt.tokenize(pieces, ["put the red block"], None, 4)
   assert mask.all() and ids[0, 0] == pieces.bos_id()
   with pytest.raises(errors.CheckpointError, match="not a sentencepiece"):
     (tmp_path / "x.model").write_bytes(b"nothing")

@@ -33,12 +33,16 @@ class Config(net.Config):
       number of batches: 0.1 times 64, whatever the period.
     twin_noise: how far from a living code a dead one is put. The release's is
       nothing in float32: twins part by what momentum the optimiser has left.
+    as_codes: labels are the codes' numbers, spread over [-1, 1], as LAPA's own
+      policy predicts them as tokens; not the latents before the look-up.
   """
 
   codes: int = 8
   looks: tuple[tuple[int, int], ...] = ((10, 100), (100, 1000), (500, 5000))
   dead_below: float = 6.4
   twin_noise: float = 1e-12
+  as_codes: bool = dataclasses.field(
+      default=False, metadata=interfaces.LATER)
 
   def __post_init__(self):
     super().__post_init__()
@@ -49,6 +53,11 @@ class Config(net.Config):
       raise errors.ConfigError(
           f"A codebook needs two codes or more, and looks = ((period, end), "
           f"...); got codes = {self.codes}, looks = {self.looks}.")
+
+  @property
+  def latent_dim(self) -> int:
+    """Numbers of a label."""
+    return self.slots if self.as_codes else super().latent_dim
 
 
 PRESETS = {
@@ -144,7 +153,7 @@ class Model:
   def label(self, params: interfaces.Params, rng: types.Array,
             seen: types.Array, embodiment: types.Array,
             samples: int = 1) -> types.Array:
-    """Frame pairs -> the latents before the look-up in the codebook.
+    """Frame pairs -> the latents before the look-up in the codebook, or codes.
 
     Args:
       params: of `init`.
@@ -153,13 +162,17 @@ class Model:
       samples: k, all the same.
 
     Returns:
-      f32[k,b,1,a], a = slots * code_width: the slots behind each other.
+      f32[k,b,1,a], a = slots * code_width: the slots behind each other; or
+      a = slots: the middle of each code's share of [-1, 1].
 
     Raises:
       DataError: frames of another size, or several views.
     """
     del rng, embodiment
     latent, _ = self.encode(params, self.frames(seen))
+    if self.config.as_codes:
+      index = self.nearest(params, latent)[..., None]  # b l 1
+      latent = (2 * index + 1) / self.config.codes - 1
     return repeat(latent, "b l e -> k b 1 (l e)", k=samples)
 
   def frames(self, images: types.Array) -> types.Array:

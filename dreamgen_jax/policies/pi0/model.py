@@ -32,9 +32,9 @@ from flax import linen as nn
 
 from dreamgen_jax import errors, interfaces, types
 from dreamgen_jax.diffusion import inpaint, process, sample
-from dreamgen_jax.encoders import gemma, siglip
+from dreamgen_jax.encoders import gemma, gemma_prompt, siglip
 from dreamgen_jax.layers import augment, chunks, pixels
-from dreamgen_jax.policies.pi0 import nets, prompt
+from dreamgen_jax.policies.pi0 import nets
 
 _EXPERTS = ("language", "action")
 
@@ -177,7 +177,7 @@ class Model:
       UserError: an instruction has words that the tokenizer does not know.
     """
     c = self.config
-    tokens, mask = prompt.tokenize(
+    tokens, mask = gemma_prompt.tokenize(
         language.tokenizer, instructions,
         state[:, -1] if c.state_in_words else None, c.text_length)
     if tokens.max(initial=0) >= c.vocabulary:
@@ -234,8 +234,8 @@ class Model:
         [seen, jnp.ones(suffix.shape[:2], bool)], axis=1)  # b l
     (_, hidden), _ = self._run(
         params, "experts", (prefix, suffix),
-        nets.block_mask(valid, [seen.shape[1], *self._blocks]),
-        nets.positions(valid), (None, condition))
+        gemma.block_mask(valid, [seen.shape[1], *self._blocks]),
+        gemma.positions(valid), (None, condition))
     velocity = self._velocity(params, hidden)
     return jnp.square(velocity - process.velocity(action, noise))
 
@@ -264,7 +264,7 @@ class Model:
     prefix, seen = self._prefix(params, observation)
     _, memory = self._run(
         params, "experts", (prefix, None),
-        nets.block_mask(seen, [seen.shape[1]]), nets.positions(seen),
+        gemma.block_mask(seen, [seen.shape[1]]), gemma.positions(seen),
         remember=True)
     kept = chunks.kept(observation, 0, c.width)
 
@@ -272,13 +272,13 @@ class Model:
       tau = jnp.full(len(x), time / process.TRAIN_STEPS)
       suffix, condition = self._suffix(params, observation, x, tau)
       own = jnp.ones(suffix.shape[:2], bool)
-      mask = nets.block_mask(own, self._blocks)
+      mask = gemma.block_mask(own, self._blocks)
       before = jnp.broadcast_to(
           seen[:, None], (*own.shape, seen.shape[1]))  # b l m
       (_, hidden), _ = self._run(
           params, "experts", (None, suffix),
           jnp.concatenate([before, mask], axis=2),
-          nets.positions(own) + jnp.sum(seen, axis=1, keepdims=True),
+          gemma.positions(own) + jnp.sum(seen, axis=1, keepdims=True),
           (None, condition), memory)
       found = self._velocity(params, hidden)
       if not kept:
@@ -291,7 +291,7 @@ class Model:
   def _nets(self) -> dict[str, nn.Module]:
     c = self.config
     return {
-        "images": nets.Images(c.vision, c.language.width),
+        "images": siglip.Images(c.vision, c.language.width),
         "words": gemma.Words(c.vocabulary, c.language.width, c.dtype),
         "experts": gemma.Experts(
             _EXPERTS, (c.language, c.expert), c.dtype, c.remat),

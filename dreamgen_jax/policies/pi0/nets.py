@@ -1,9 +1,7 @@
-"""What pi0 has around its two experts: images, state, noisy actions, masks.
+"""What pi0 has around its two experts: state, noisy actions, times.
 
 Source: Physical Intelligence's openpi.
 """
-
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,24 +9,10 @@ import numpy as np
 from flax import linen as nn
 
 from dreamgen_jax import types
-from dreamgen_jax.encoders import siglip
 from dreamgen_jax.layers import embed
 
 # Periods of the sinusoids that tell the time tau in [0, 1].
 SHORTEST, LONGEST = 4e-3, 4.0
-
-
-class Images(nn.Module):
-  """SigLIP's tokens in the width of the language model."""
-
-  config: siglip.Config
-  width: int
-
-  @nn.compact
-  def __call__(self, images: types.Array) -> types.Array:
-    """f32[b,h,w,3] in [-1, 1] -> [b,l,d]."""
-    x, _ = siglip.Tower(self.config, name="tower")(images)
-    return nn.Dense(self.width, dtype=self.config.dtype, name="head")(x)
 
 
 class Suffix(nn.Module):
@@ -80,28 +64,8 @@ def _frequencies(count: int) -> np.ndarray:
 
 
 def suffix_blocks(horizon: int, adaptive: bool) -> list[int]:
-  """Sizes of the blocks of tokens that `Suffix` makes, see `block_mask`."""
+  """Sizes of the blocks that `Suffix` makes, see `gemma.block_mask`."""
   return [horizon] if adaptive else [1, horizon]
-
-
-def block_mask(valid: types.Array, blocks: Sequence[int]) -> types.Array:
-  """Tokens attend to their own block and to those before it.
-
-  Args:
-    valid: bool[b,l]; others are not attended, and attend to nothing.
-    blocks: sizes of the blocks, in order; they sum to l.
-
-  Returns:
-    bool[b,l,l].
-  """
-  number = np.repeat(np.arange(len(blocks)), blocks)  # l
-  return (number[None] <= number[:, None]) & (
-      valid[:, None] & valid[:, :, None])
-
-
-def positions(valid: types.Array) -> types.Array:
-  """bool[b,l] -> i32[b,l]: how many valid tokens stand before each."""
-  return jnp.cumsum(valid, axis=1, dtype=jnp.int32) - 1
 
 
 def beta_times(rng: types.Array, count: int) -> types.Array:

@@ -1,4 +1,7 @@
-"""pi0's and pi0.5's prompts: an instruction, and perhaps a state in words."""
+"""Prompts of policies on a Gemma: an instruction, and perhaps a state in words.
+
+As pi0 and pi0.5 have them.
+"""
 
 from collections.abc import Sequence
 from typing import Any
