@@ -35,7 +35,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array,
   scale = q.shape[-1] ** -0.5 if scale is None else scale
   if mask is not None or bias is not None or q.shape[1] <= blockwise.BLOCK:
     return _plain(q, k, v, mask, bias, scale)
-  q, k, v = (checkpoint_name(x, INPUTS) for x in (q, k, v))
+  q, k, v = _named(INPUTS, (q, k, v), q, k)
   return context.split(functools.partial(_long, scale), q, k, v)
 
 
@@ -67,8 +67,15 @@ def _forward(scale, q, k, v):
   results = jax.lax.platform_dependent(
       q, k, v, tpu=functools.partial(flash.forward, scale=scale),
       default=functools.partial(blockwise.forward, scale=scale))
-  out, normaliser = (checkpoint_name(x, RESULTS) for x in results)
+  out, normaliser = _named(RESULTS, results, q, k)
   return out, (q, k, v, out, normaliser)
+
+
+def _named(name, values, q, k):
+  """What attention to few keys is given and gives is not worth its memory."""
+  if k.shape[1] < q.shape[1]:
+    return values
+  return tuple(checkpoint_name(value, name) for value in values)
 
 
 def _backward(scale, kept, change):

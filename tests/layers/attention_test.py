@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamgen_jax.layers import attention, blockwise
+from dreamgen_jax.layers import attention, blockwise, stack
 
 
 def plain(q, k, v, scale):
@@ -43,3 +43,19 @@ def test_logits_of_all_queries_are_never_held():
       shape, shape, shape).compile()
   needed = compiled.memory_analysis().temp_size_in_bytes
   assert needed < 4 * length * length  # float32 logits, once
+
+
+@pytest.mark.parametrize(("policy", "kept"), [
+    ("full", 0), ("attention", 2), ("attention_inputs", 5)])
+def test_what_the_backward_pass_keeps_of_long_attention(policy, kept, capsys):
+  """Of attention to few keys, nothing."""
+  x, few = jnp.zeros((1, 2 * blockwise.BLOCK, 2, 8)), jnp.zeros((1, 7, 2, 8))
+
+  def block(x, few):
+    return attention.attend(jnp.sin(x), jnp.cos(x), jnp.tan(x)) * (
+        attention.attend(jnp.sin(x), few, few))
+
+  jax.ad_checkpoint.print_saved_residuals(
+      jax.checkpoint(block, policy=stack.POLICIES[policy]), x, few)
+  lines = capsys.readouterr().out.strip().splitlines()
+  assert sum("from the argument" not in line for line in lines) == kept
