@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +21,8 @@ from dreamgen_jax.data import (
 )
 
 STATES = ("zero", "decoded", "recorded")
+_NO_STATES = (
+    "This labeler decodes no states; train it with config.state = True.")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,8 +70,7 @@ class Annotator:
       raise errors.ConfigError(
           f"Unknown state {self.state!r}; have: {', '.join(STATES)}.")
     if self.state == "decoded" and self.state_normalizer is None:
-      raise errors.ConfigError(
-          "This labeler decodes no states; train it with config.state = True.")
+      raise errors.ConfigError(_NO_STATES)
 
   def label(self, episodes: Iterable[types.Episode]
             ) -> Iterator[types.Episode]:
@@ -87,9 +88,7 @@ class Annotator:
         raise errors.DataError(
             f"Episode {episode.id!r} lacks the camera {missing[0]!r} that the "
             f"labeler reads; it has {', '.join(episode.video)}.")
-      size = (self.model.config.camera_size,) * 2
-      video = np.stack([images.resize(episode.video[c], *size)
-                        for c in self.cameras], axis=1)  # f v h w 3
+      video = self._views(episode.video)
       try:
         index, starts = labels.windows(
             len(video), episode.clock.video_hz, self.time_base, self.whole,
@@ -151,14 +150,40 @@ class Annotator:
       return resample.between(episode.state, keys, times, wanted)
     if self.state != "decoded":
       return None
+    return resample.between(self._decoded(seen), keys,
+                            frames / episode.clock.video_hz, wanted)
+
+  def states(self, video: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What the robot's state is in each frame.
+
+    Args:
+      video: camera -> u8[f,h,w,3]; those that the labeler reads must be there.
+
+    Returns:
+      f32[f,s], physical units.
+
+    Raises:
+      ConfigError: this labeler decodes no states.
+    """
+    if self.state_normalizer is None:
+      raise errors.ConfigError(_NO_STATES)
+    return self._decoded(self._see(self._views(video)))
+
+  def _views(self, video: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The cameras that the labeler reads, at its size, [f,v,h,w,3]."""
+    size = (self.model.config.camera_size,) * 2
+    return np.stack([images.resize(video[c], *size)
+                     for c in self.cameras], axis=1)  # f v h w 3
+
+  def _decoded(self, seen: jax.Array) -> np.ndarray:
+    """States f32[f,s] of seen frames."""
+    assert self.state_normalizer is not None  # checked at the start
     decode = _decoder(self.model, self.embodiment.id)
     found = np.concatenate([
         np.asarray(decode(self.params, dreamer.pad(part, self.batch_size))
                    )[:len(part)]
         for part in _parts(np.asarray(seen), self.batch_size)])
-    assert self.state_normalizer is not None  # checked at the start
-    return resample.between(self.state_normalizer.undo(found), keys,
-                            frames / episode.clock.video_hz, wanted)
+    return self.state_normalizer.undo(found)
 
 
 def _parts(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -139,3 +139,11 @@ def test_another_rate_than_learnt_is_seen_at_the_learnt_one():
   assert found.clock == types.Clock(20.0, 5.0)
   np.testing.assert_allclose(found.action[8, 1], (28 + 3 * 32) / 4)
   np.testing.assert_allclose(found.action[3, :2], [6, 14])
+
+
+def test_states_of_single_frames():
+  video = _episode(6).video
+  np.testing.assert_allclose(
+      _annotator().states(video)[:, 0], 300 + np.arange(6))
+  with pytest.raises(errors.ConfigError, match="config.state = True"):
+    _annotator(state_normalizer=None).states(video)

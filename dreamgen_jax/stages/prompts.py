@@ -5,8 +5,10 @@ Every input is a dataset of one robot; its frames, the first of episodes or any
 Instructions come from config.templates with config.words, from the lines of
 config.lists, from a language model (config.endpoint), and, with config.own,
 from the episodes themselves. An image model (config.editor) may change a share
-of the frames, with one of its texts each. Writes prompts, one-frame episodes,
-no two of which are alike, and says which verb x object x scene they cover.
+of the frames, with one of its texts each. With an input `labeler` that decodes
+states, prompts are left out whose frame shows another pose than was recorded,
+by more than config.pose_error of a number's range. Writes prompts, one-frame
+episodes, no two of which are alike, and which verb x object x scene they cover.
 """
 
 import dataclasses
@@ -19,7 +21,7 @@ import numpy as np
 
 from dreamgen_jax import endpoint, errors, hosts, types
 from dreamgen_jax.data import catalogue, instructions, rlds
-from dreamgen_jax.stages import artefact
+from dreamgen_jax.stages import artefact, labelers
 
 WHEN = ("first", "any")
 _ASK = ("Write {count} different instructions, one per line and nothing else, "
@@ -45,21 +47,29 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     raise errors.ConfigError(
         f"when = {config.when!r}; have: {', '.join(WHEN)}.")
   sources = {name: catalogue.open(path / "data")
-             for name, path in inputs.items()}
+             for name, path in inputs.items() if name != "labeler"}
   robot = _robot(sources, config.cameras)
   said = _said(config, folder)
   plans = {f"prompt-{i:06d}": plan for i, plan in enumerate(
       _plans(config, sources, said))}
   seeds = {name: config.first_seed + i for i, name in enumerate(plans)}
   editor = config.get("editor") and endpoint.Endpoint(**config.editor.service)
+  eye = labelers.load(inputs["labeler"], dict(
+      samples=1, weights="uniform", batch_size=1)) if "labeler" in inputs else (
+          None)
 
-  def make(name: str) -> types.Episode:
+  def make(name: str) -> types.Episode | None:
     plan = plans[name]
     found = sources[plan.source].episode(
         plan.number, config.cameras, [plan.frame])
     frames = {camera: editor.edit(frame[0], plan.edit)[None] if plan.edit
               else frame for camera, frame in found.video.items()}
     step = int(plan.frame * found.clock.steps_per_frame + 1e-6)
+    facts = {}
+    if eye and found.state is not None:
+      facts["pose_error"] = _pose_error(eye, frames, found.state[step])
+      if facts["pose_error"] > config.pose_error:
+        return None
     return dataclasses.replace(
         found, id=name, video=frames, instruction=plan.said.text,
         state=None if found.state is None else found.state[step:step + 1],
@@ -67,7 +77,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         origin=types.Origin(
             kind=found.origin.kind, dataset=plan.source, source_id=found.id,
             seed=seeds[name]),
-        facts=plan.said.words | {
+        facts=facts | plan.said.words | {
             "scene": plan.edit or _scene(found, plan.source),
             "frame": plan.frame, "told_by": plan.said.source,
             "edit": plan.edit})
@@ -77,16 +87,18 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       cameras=list(config.cameras), num_shards=min(config.shards, len(plans)),
       make=make, digest=artefact.canonical([
           config.to_dict(), [source.digest for source in sources.values()],
-          [each.text for each in said]]), **hosts.team())
+          [each.text for each in said], eye and eye.digest]), **hosts.team())
   covered = instructions.coverage(
       (made.episode(i, ()).facts for i in range(len(made))),
       _words(config))
   artefact.write_json(folder / "coverage.json", covered)
   hosts.say(
-      f"[{folder.name}] {len(made)} prompts, {100 * covered['covered']:.0f} % "
+      f"[{folder.name}] {len(made)} prompts, {len(plans) - len(made)} left out "
+      f"for their pose; {100 * covered['covered']:.0f} % "
       f"of verb x object x scene; missing: "
       f"{', '.join(covered['missing'][:3]) or 'nothing'}")
   return {"prompts": len(made), "asked": config.episodes,
+          "rejected": len(plans) - len(made),
           "instructions": len(said), "coverage": covered["covered"],
           "digest": made.digest}
 
@@ -163,6 +175,15 @@ def _plans(config: Any, sources: dict[str, Any],
     if told.text.strip() and content.hexdigest() not in seen:
       seen.add(content.hexdigest())
       yield _Plan(name, number, frame, told, edit)
+
+
+def _pose_error(eye: Any, frames: dict[str, np.ndarray],
+                state: np.ndarray) -> float:
+  """The largest difference of a decoded state to the recorded one, in ranges.
+  """
+  decoded = eye.states(frames)[0]
+  a, b = (eye.state_normalizer.apply(values) for values in (decoded, state))
+  return float(np.max(np.abs(a - b))) / 2  # a range is 2 wide
 
 
 def _words(config: Any) -> dict[str, tuple[str, ...]]:

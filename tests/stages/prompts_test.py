@@ -1,6 +1,7 @@
 """Tests of the stage that makes prompts of recordings."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -96,6 +97,35 @@ def test_models_write_and_edit(inputs, tmp_path, monkeypatch):
   for episode in episodes:
     blue = episode.video["front"][0, 0, 0, 2]  # 0 as recorded
     assert (blue > 200) == bool(episode.facts["edit"])
+
+
+def test_frames_that_show_another_pose_are_left_out(
+    inputs, tmp_path, monkeypatch):
+  half = np.array([0.5, 0.5, 0.5])
+
+  class Eye:
+    """Sees the recorded state, but for one episode's."""
+
+    digest = "abc"
+    state_normalizer = types.SimpleNamespace(apply=lambda x: x / half)
+
+    def states(self, video):
+      # The colours name the frame and the episode.
+      red, green, _ = video["front"][0, 0, 0]
+      episode = sticks.make_episode(round(green / 40), 9)
+      state = episode.state[2 * round(red / 20)]
+      return (state + (0.4 if round(green / 40) == 1 else 0.04))[None]
+
+  monkeypatch.setattr(prompts.labelers, "load", lambda *unused: Eye())
+  found = prompts.run(
+      config(pose_error=0.1), {"lab": inputs["lab"], "labeler": tmp_path},
+      tmp_path / "prompts")
+  made = rlds.Dataset(tmp_path / "prompts" / "data")
+  assert 0 < found["prompts"] == 12 - found["rejected"] < 12
+  for i in range(len(made)):
+    episode = made.episode(i, ())
+    assert episode.origin.source_id != "episode_1"
+    assert episode.facts["pose_error"] == pytest.approx(0.04, abs=1e-3)
 
 
 @pytest.mark.parametrize("changes, words", [
