@@ -14,8 +14,9 @@ AXES = ("data", "fsdp", "context", "tensor")
 P = jax.sharding.PartitionSpec
 
 # Which mesh axes an activation dimension is split over, by its letter.
-_LETTERS = {"b": ("data", "fsdp"), "l": "context", "w": "context",
-            "n": "tensor"}
+_LETTERS: dict[str, str | tuple[str, ...]] = {
+    "b": ("data", "fsdp"), "l": "context", "w": "context",
+    "n": "tensor"}
 
 
 def mesh(sizes: Mapping[str, int],

@@ -84,7 +84,7 @@ def _groups(text: str, devices: int) -> tuple[tuple[int, ...], ...]:
       r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
   if iota:
     shape, base, order = (
-        [int(n) for n in part.split(",")] if part else None
+        [int(n) for n in part.split(",")] if part else []
         for part in iota.groups())
     ids = np.arange(math.prod(base)).reshape(base)
     ids = ids.transpose(order) if order else ids

@@ -150,7 +150,8 @@ def price(text: str, on: chips.Topology, useful: float,
       "collectives": collectives.total(cost.exchanged),
       "loops": [{"name": name[-80:], "trips": trips, "seconds": seconds}
                 for name, trips, seconds in cost.loops if trips > 1],
-      "dearest": dict(cost.by_source.most_common(16)),
+      "dearest": dict(sorted(
+          cost.by_source.items(), key=lambda item: -item[1])[:16]),
       "notes": sorted(cost.notes)}
 
 

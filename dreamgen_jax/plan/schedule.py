@@ -54,8 +54,8 @@ class Cost:
   host: float = 0.0
   exchanged: list[tuple[collectives.Collective, float, float, float]] = (
       dataclasses.field(default_factory=list))
-  by_source: collections.Counter = dataclasses.field(
-      default_factory=collections.Counter)
+  by_source: dict[str, float] = dataclasses.field(
+      default_factory=lambda: collections.defaultdict(float))
   loops: list[tuple[str, int, float]] = dataclasses.field(
       default_factory=list)
   notes: set[str] = dataclasses.field(default_factory=set)
@@ -90,7 +90,8 @@ class Walk:
   def cost(self, name: str) -> Cost:
     """Of one computation, started once."""
     cost, within = Cost(), self._program.computations[name]
-    now, links_free, pending = 0.0, 0.0, {}
+    now, links_free = 0.0, 0.0
+    pending: dict[str, float] = {}  # what is under way -> when it is done
     for each in within.values():
       if each.opcode in _FREE:
         continue
@@ -222,8 +223,8 @@ def product_flops(each: hlo.Instruction, within: hlo.Computation) -> float:
   if not labels:
     return 0.0
   of_input, of_kernel, of_result = labels.groups()
-  window = re.search(r"window=\{([^}]*)\}", each.rest)
-  window = window.group(1) if window else ""
+  given_window = re.search(r"window=\{([^}]*)\}", each.rest)
+  window = given_window.group(1) if given_window else ""
   spatial = sum(letter.isdigit() for letter in of_result)
 
   def setting(key, default):

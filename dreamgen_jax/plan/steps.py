@@ -160,7 +160,7 @@ def _labeler(config: Any, on: Any, robot: str | None) -> Step:
 
 def _policy(config: Any, on: Any, robot: str | None) -> Step:
   body = _embodiment(config, robot)
-  words = Words(
+  words: Any = Words(
       0 if "tokenizer" in config.text else models.build(
           "world_models", config.text).example(1)["text"].shape[-1])
   model = policies.build(config.model, body, config.cameras, words)
