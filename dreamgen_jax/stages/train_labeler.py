@@ -44,6 +44,13 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     raise errors.ConfigError(
         "A labeler is measured on episodes it has not seen: give it an input "
         "heldout, or name some in config.leave_out.")
+  for each in (*sources.values(), heldout):
+    missing = [camera for camera in config.cameras
+               if camera not in each.cameras]
+    if missing:
+      raise errors.DataError(
+          f"{each.path} has no camera {missing[0]!r}, only "
+          f"{', '.join(each.cameras)}; name others in config.cameras.")
   dataset = sources["demonstrations"]
   robot = dataset.embodiment
   time_base = labels.TimeBase(
