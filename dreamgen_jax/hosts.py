@@ -51,6 +51,8 @@ def join() -> None:
   try:
     jax.distributed.initialize(**told)  # type: ignore[arg-type]
   except (ValueError, RuntimeError) as error:
+    if _ADDRESS not in os.environ and jax.process_count() == 1:
+      return  # a TPU of one host that is in no cluster, as in a notebook
     raise errors.ConfigError(
         f"The processes of this run cannot join ({_first_line(error)}); where "
         f"they are not found by themselves, set {_ADDRESS}=HOST:PORT, "

@@ -17,7 +17,8 @@ _PACKAGES = ("dreamgen_jax", "jax", "jaxlib", "flax", "optax",
 
 def start(cache_folder: pathlib.Path | None = None) -> None:
   """Joins a pod's other hosts and turns the compile cache on."""
-  logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells too much
+  # Orbax tells too much, and raises the errors that it tells.
+  logging.getLogger("absl").setLevel(logging.CRITICAL)
   hosts.join()
   if cache_folder:
     jax.config.update("jax_compilation_cache_dir", str(cache_folder))

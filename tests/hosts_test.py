@@ -3,6 +3,7 @@
 import os
 import signal
 
+import jax
 import numpy as np
 import pytest
 
@@ -49,4 +50,17 @@ def test_a_notice_is_seen_and_the_old_handler_comes_back():
 def test_a_run_that_cannot_join_says_how(monkeypatch):
   monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
   with pytest.raises(errors.ConfigError, match="JAX_NUM_PROCESSES"):
+    hosts.join()
+
+
+def test_a_tpu_in_no_cluster_runs_alone_unless_it_has_more_hosts(monkeypatch):
+  def initialize(**told):
+    raise ValueError("coordinator_address should be defined.")
+
+  monkeypatch.setenv("TPU_ML_PLATFORM", "JAX")
+  monkeypatch.setattr(jax.distributed, "initialize", initialize)
+  hosts.join()
+  assert hosts.count() == 1
+  monkeypatch.setattr(jax, "process_count", lambda: 4)
+  with pytest.raises(errors.ConfigError, match="coordinator_address should"):
     hosts.join()
