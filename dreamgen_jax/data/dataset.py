@@ -18,6 +18,8 @@ from array_record.python import array_record_data_source
 from dreamgen_jax import errors, registry, types
 from dreamgen_jax.data import ranges, record, shards, table
 
+_RECENT = 64  # records whose columns are kept for more windows
+
 
 def embodiment_from_dict(value: Mapping[str, Any]) -> types.Embodiment:
   """Inverse of `dataclasses.asdict` for an embodiment."""
@@ -53,6 +55,7 @@ class Dataset:
     self.path, self._split = pathlib.Path(path), split
     self._lock, self._source = threading.Lock(), None
     self._record_files: dict[int, ranges.RecordFile] = {}
+    self._recent: dict[int, dict[str, Any]] = {}
     info = self._info()
     self.name = info.name
     self.metadata = dict(info.metadata or {})
@@ -74,7 +77,7 @@ class Dataset:
 
   def __getstate__(self) -> dict[str, Any]:
     return self.__dict__ | {
-        "_lock": None, "_source": None, "_record_files": {}}
+        "_lock": None, "_source": None, "_record_files": {}, "_recent": {}}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.__dict__.update(state)
@@ -135,15 +138,29 @@ class Dataset:
     A window, which names its frames, is read without the rest of the videos
     where the file is not compressed; hashes are checked of whole records only.
     """
-    part = None if frames is None else self._part(int(i))
+    columns = None if frames is None else self._columns(int(i))
+    if columns is None:
+      columns = self.record(i)
+    return record.from_record(columns, cameras, frames)
+
+  def _columns(self, i: int) -> dict[str, Any] | None:
+    """All of record `i` but its videos, if that can be read alone."""
+    with self._lock:
+      if i in self._recent:
+        return self._recent[i]
+    part = self._part(i)
     if part is None:
-      return record.from_record(self.record(i), cameras, frames)
+      return None
     try:
-      made = record.columns(part, self._spec)
+      columns = record.columns(part, self._spec)
     except errors.DataError as error:
       raise errors.DataError(
           f"Record {i} of {self.path} is damaged: {error}") from error
-    return record.from_record(made, cameras, frames)
+    with self._lock:
+      while len(self._recent) >= _RECENT:
+        del self._recent[next(iter(self._recent))]
+      self._recent[i] = columns
+    return columns
 
   def _part(self, i: int) -> ranges.Part | None:
     """Record `i` in its file; None if it is compressed, or does not exist."""

@@ -14,6 +14,7 @@ from dreamgen_jax.data import ranges
 
 _BYTES, _FLOATS, _INTS = 1, 2, 3
 _AHEAD = 4096  # bytes read at once; short features come with their headers
+_REST = 1 << 20  # a record's end of this size is read as a whole
 _HEADERS = 256  # bytes; more than those around a feature and its name
 
 
@@ -57,7 +58,8 @@ def features(record: ranges.Part) -> dict[str, Feature]:
     at = _enter(head, 0, 0x0A)[0]
     while at < record.size:
       if at + _HEADERS > base + len(head) < record.size:
-        head, base = record.read(at, _AHEAD), at
+        rest = record.size - at
+        head, base = record.read(at, rest if rest <= _REST else _AHEAD), at
       inner, size = _enter(head, at - base, 0x0A)
       name_at, name_size = _enter(head, inner, 0x0A)
       name = head[name_at:name_at + name_size].decode()

@@ -74,9 +74,9 @@ class RecordFile:
     self._file = os.open(path, os.O_RDONLY)
     self.spans = self._find(count)
 
-  def __del__(self):
+  def __del__(self, close=os.close):  # bound: modules may be gone at exit
     if hasattr(self, "_file"):
-      os.close(self._file)
+      close(self._file)
 
   def fetch(self, begin: int, size: int) -> bytes:
     """`size` bytes from address `begin`, fewer at the file's end."""
