@@ -1,11 +1,12 @@
 """Looks at a dataset before anything is trained on it.
 
   python -m dreamgen_jax.data.inspect --dataset=NAME --path=DIR [--html=FILE]
+  python -m dreamgen_jax.data.inspect --path=DIR
 
 NAME is a registered dataset, a Python file that exports DATASET, or the folder
 of a dataset that this package wrote. Prints features, episodes, statistics and
 every problem; the page shows sample episodes. The exit code is 1 if an episode
-or a file is bad.
+or a file is bad. Without a name, prints the features that there are.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from dreamgen_jax.data import (
     catalogue,
     checks,
     dataset,
+    description,
     inspect_page,
     layout,
     normalize,
@@ -149,6 +151,22 @@ def text(look: Look) -> Iterator[str]:
   yield from (f"  {line}" for line in lines)
 
 
+def undeclared(found: description.Description) -> Iterator[str]:
+  """What a folder holds that no layout is known for, line by line."""
+  yield found.name
+  yield f"  {'folder':12} {found.path}"
+  for split in found.splits:
+    shards = [shard for shard in found.shards if shard.split == split]
+    yield (f"  {split:12} {sum(shard.count for shard in shards)} episodes in "
+           f"{len(shards)} {found.format} files, "
+           f"{sum(shard.found for shard in shards)} of them there")
+  yield "Features"
+  width = max(map(len, found.fields))
+  for name, field in found.fields.items():
+    yield f"  {name:{width}}  {field!s:18} " + (
+        "per step" if field.in_steps else "per episode")
+
+
 def _facts(found: Any) -> dict[str, str]:
   steps = found.index["steps"]
   success = found.index["success"]
@@ -214,6 +232,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = options.read(
         f"{__doc__}\nRegistered: {', '.join(catalogue.names())}", HELP, argv)
     if given is None:
+      return
+    if given.path and not given.dataset:
+      print(*undeclared(description.read(given.path)), sep="\n")
       return
     if not given.dataset:
       raise errors.ConfigError(

@@ -18,8 +18,9 @@ EMBODIMENT = types.Embodiment(
     action=(
         types.Key("eef_position_delta", 3, unit="m", absolute=False,
                   normalize="q99"),
-        types.Key("eef_rotation_delta", 3, unit="rad", kind="rotation",
-                  absolute=False, normalize="identity", rotation="axis_angle"),
+        # Small turns are as good as positions, and need their scale.
+        types.Key("eef_rotation_delta", 3, unit="rad", absolute=False,
+                  normalize="q99", rotation="axis_angle"),
         types.Key("gripper_close", 1, kind="binary", normalize="identity",
                   gripper="closed"),
     ),

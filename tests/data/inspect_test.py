@@ -82,6 +82,13 @@ def test_a_dataset_of_our_own(run, tmp_path, embodiment, episodes):
   assert "short: Its video lasts 1 s at 5 Hz, its controls 2.1 s" in said
 
 
+def test_a_folder_without_a_layout(run, folder):
+  code, said = run(path=folder)
+  assert code == 0 and "train        5 episodes in 2 tfrecord files" in said
+  assert re.search("frames/proprio/pose +float64.7. +per step", said)
+  assert re.search("info/good +bool +per episode", said)
+
+
 def test_what_cannot_be_looked_at(run, folder):
   for flags, words in (
       ({}, "No dataset; name one"),

@@ -136,6 +136,14 @@ def test_array_records_are_read_alike(folder, tmp_path):
     np.testing.assert_array_equal(x.video["front"], y.video["front"])
 
 
+def test_remote_files_are_read_record_by_record(folder, monkeypatch):
+  near = source.Source(LAYOUT, folder, split="all").episode(3)
+  monkeypatch.setattr(source.records, "_is_local", lambda file: False)
+  far = source.Source(LAYOUT, folder, split="all").episode(3)
+  np.testing.assert_array_equal(near.action, far.action)
+  np.testing.assert_array_equal(near.video["wrist"], far.video["wrist"])
+
+
 def test_the_index_is_kept_and_windows_read_through_it(folder, monkeypatch):
   source.Source(LAYOUT, folder)
   monkeypatch.setattr(source.scan, "scan", None)  # not again

@@ -60,9 +60,8 @@ def _set(robot: str, hz: float, weight: float, cameras: dict[str, str],
   for name, columns in action.items():
     turned = isinstance(columns, layout.Column) and columns.rotation
     keys.append(types.Key(
-        name, _dims(columns), absolute=False, normalize="q99") if not turned
-        else types.Key(name, 3, unit="rad", kind="rotation", absolute=False,
-                       normalize="identity", rotation="axis_angle"))
+        name, _dims(columns), absolute=False, normalize="q99",
+        rotation="axis_angle" if turned else ""))
   if gripper:
     action["gripper_close"] = gripper
     keys.append(types.Key("gripper_close", 1, kind="binary",
