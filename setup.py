@@ -23,6 +23,8 @@ DEV = [
 ]
 # The libtpu that jax 0.10.2 was built with; later ones miscompile it.
 TPU = ["jax[tpu]>=0.10.2,<0.13", "libtpu==0.0.42.*"]
+# Datasets in gs:// buckets are read where they lie.
+GCS = ["gcsfs>=2024.6"]
 # What benchmarks measure us against; never needed to run.
 PEERS = ["torch>=2.8,<3", "diffusers>=0.38,<0.43"]
 
@@ -66,6 +68,7 @@ setuptools.setup(
     ],
     extras_require={
         "sim": SIM, "serve": SERVE, "dev": DEV, "tpu": TPU, "peers": PEERS,
+        "gcs": GCS,
         "tensorboard": ["tensorboardX>=2.6,<3"], "wandb": ["wandb>=0.19,<1"],
     },
 )

@@ -43,7 +43,10 @@ class Dataset:
     digest: hash of the content; equal data, equal digest.
     ids: episode ids in order.
     index: name -> array with one value per episode (see `record.index_row`).
+    weight: how often it is drawn in a mixture, against others.
   """
+
+  weight = 1.0
 
   def __init__(self, path: str | pathlib.Path, split: str = "train"):
     """Opens a dataset.

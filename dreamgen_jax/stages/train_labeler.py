@@ -80,7 +80,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
           cameras=config.cameras, gap=time_base.gap_seconds,
           horizon=time_base.horizon, normalizer=normalizer,
           frames=getattr(model.config, "frames", 2),
-          state_normalizer=states), 1.0)
+          state_normalizer=states), source.weight)
        for source in sources.values()],
       config.train.batch_size, config.train.seed,
       **train.share(config.train),

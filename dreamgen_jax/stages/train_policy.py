@@ -1,14 +1,15 @@
 """Stage 4a: trains a policy on recorded and neural trajectories.
 
 Every input is a dataset of trajectories and gets an equal share of each batch
-(DreamGen mixes real and neural 1:1). Where a state is unknown the policy sees
-zeros and, where the policy has one, a flag. `config.embodiment_ids` may say of
-an input which of the policy's embodiments it is, such as one of its own for
-neural trajectories. Episodes that a filter rejected are not read, and with
-`config.doubt` a step counts the less, the less sure its label is: half where
-its spread is that part of the actions' deviation, see `doubt.weights`. Starts
-afresh, or from released weights (config.model.source); `config.lora` trains
-adapters, see `adapted`. Writes `checkpoint` with units and language settings.
+(DreamGen mixes real and neural 1:1), unless its layout has another weight.
+Where a state is unknown the policy sees zeros and, where the policy has one, a
+flag. `config.embodiment_ids` may say of an input which of the policy's
+embodiments it is, such as one of its own for neural trajectories. Episodes that
+a filter rejected are not read, and with `config.doubt` a step counts the less,
+the less sure its label is: half where its spread is that part of the actions'
+deviation, see `doubt.weights`. Starts afresh, or from released weights
+(config.model.source); `config.lora` trains adapters, see `adapted`. Writes
+`checkpoint` with units and language settings.
 """
 
 import pathlib
@@ -74,7 +75,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         first_action=1 - c.n_obs_steps, state_normalizer=state,
         action_normalizer=action, embodiment_id=row, weigh=weigh)
 
-  sources = [(observed(dataset, ids.get(name)), 1.0)
+  sources = [(observed(dataset, ids.get(name)), dataset.weight)
              for name, dataset in datasets.items()]
   wanted = {*model.example(1), *(["weight"] if weigh else [])}
 
