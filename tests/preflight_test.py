@@ -2,14 +2,15 @@
 
 import dataclasses
 import json
+import types
 
 import jax
+import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 
 from configs import common
-from dreamgen_jax import errors, hosts, lora, preflight
-from dreamgen_jax.world_models import wan
-from dreamgen_jax.world_models.wan import dit
+from dreamgen_jax import errors, hosts, lora, preflight, registry
 
 
 def _config(**sections):
@@ -58,20 +59,56 @@ def test_datasets_that_are_not_finished(tmp_path):
   assert "names none" in line
 
 
+@dataclasses.dataclass(frozen=True)
+class Size:
+  width: int
+  experts: tuple[str, ...] = ("transformer",)
+
+
+class Net(nn.Module):
+  width: int
+
+  @nn.compact
+  def __call__(self, x):
+    for name in ("q", "k"):
+      x = jnp.tanh(nn.Dense(self.width, name=name)(x))
+    return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """As a world model is, as far as adapters see."""
+
+  config: Size
+
+  def init(self, rng):
+    return {"transformer": Net(self.config.width).init(
+        rng, jnp.zeros((1, 4)))["params"]}
+
+  def example(self, batch):
+    return {"x": jax.ShapeDtypeStruct((batch, 4), jnp.float32)}
+
+  def loss(self, params, rng, batch):
+    found = Net(self.config.width).apply(
+        {"params": params["transformer"]}, batch["x"])
+    return jnp.sum(found), {}
+
+
 def test_adapters_reach_the_output(tmp_path, monkeypatch):
-  monkeypatch.setitem(wan.PRESETS, "nano", dataclasses.replace(
-      wan.PRESETS["nano"], frames=5, height=32, width=32,
-      transformer=dit.Config(
-          width=32, heads=2, layers=1, ffn=48, in_channels=20, out_channels=8,
-          patch=(1, 2, 2), text_dim=12, text_len=4, freq_dim=16)))
+  module = types.SimpleNamespace(
+      Model=Model, PRESETS={"nano": Size(4), "big": Size(4096)})
+  monkeypatch.setattr(registry, "find", lambda kind, name: module)
   config = _config(
-      lora=common.section(rank=2, alpha=2.0, match=(r"attn/(q|o)$",)),
-      model=common.section(name="wan", preset="wan2_1_i2v_14b_480p", kw={}))
+      lora=common.section(rank=2, alpha=2.0, match=(r"(q|k)$",)),
+      model=common.section(name="wan", preset="big", kw={}))
   (line,) = preflight.adapters(config, tmp_path)
-  assert "rank 2 on 4 layers" in line and "4 of 4 reach" in line
+  assert "rank 2 on 2 layers" in line and "2 of 2 reach" in line
   monkeypatch.setattr(lora, "adapted", lambda run, settings: (
       lambda base, tree: run(base)))
-  with pytest.raises(errors.ConfigError, match="Only 0 of 4 adapters reach"):
+  with pytest.raises(errors.ConfigError, match="Only 0 of 2 adapters reach"):
+    list(preflight.adapters(config, tmp_path))
+  config.tune.lora.match = ("v$",)
+  with pytest.raises(errors.ConfigError, match="No layer matches"):
     list(preflight.adapters(config, tmp_path))
 
 
