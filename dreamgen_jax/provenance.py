@@ -174,9 +174,9 @@ def _source(origin: types.Origin, roots: Sequence[pathlib.Path]
       data = catalogue.open(path)
     except errors.DataError:
       continue  # no dataset, or one that is being written
-    named = origin.dataset and (data.digest.startswith(origin.dataset)
-                                or data.name == origin.dataset)
-    if named and origin.source_id in data.ids:
+    named = data.digest.startswith(origin.dataset) or origin.dataset in (
+        data.name, folder.name)
+    if origin.dataset and named and origin.source_id in data.ids:
       return path, data.episode(data.position(origin.source_id))
   return None
 

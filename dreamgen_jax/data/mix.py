@@ -1,7 +1,7 @@
 """Mixes sources of samples in exact proportions, in a reproducible order."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -50,6 +50,29 @@ def mix(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int,
         grain.MapDataset.mix(parts, [weight for _, weight in sources]),
         batch_size, seed)
   return mixed if then is None else mixed.map(then)
+
+
+def by_embodiment(sources: Sequence[tuple[Any, float]],
+                  shares: Mapping[str, float]) -> list[tuple[Any, float]]:
+  """The same sources, weighted so that each embodiment has its share.
+
+  Args:
+    sources: pairs of (source with `episodes`, weight among its embodiment's).
+    shares: embodiment's name -> share of all samples, up to a common factor.
+
+  Raises:
+    DataError: an embodiment without a share, or a share without a source.
+  """
+  names = [source.episodes.embodiment.name for source, _ in sources]
+  if set(names) != set(shares):
+    raise errors.DataError(
+        f"The sources are of the embodiments {sorted(set(names))}; shares are "
+        f"given for {sorted(shares)}.")
+  total = dict.fromkeys(names, 0.0)
+  for name, (_, weight) in zip(names, sources, strict=True):
+    total[name] += weight
+  return [(source, shares[name] * weight / total[name])
+          for name, (source, weight) in zip(names, sources, strict=True)]
 
 
 class _ShuffledWindows(grain.MapDataset):

@@ -1,5 +1,7 @@
 """Tests of mixing."""
 
+import types
+
 import pytest
 
 from dreamgen_jax import errors
@@ -31,6 +33,19 @@ def test_random_access_equals_a_walk():
   walk = [found[i] for i in range(12)]
   assert [found[i] for i in (11, 2, 7)] == [walk[i] for i in (11, 2, 7)]
   assert {s["value"] for s in walk if s["source"] == "b"} == {0, 1, 2}
+
+
+def test_embodiments_have_their_shares():
+  sources = [(Numbers("a", 5), 3.0), (Numbers("b", 5), 1.0),
+             (Numbers("c", 5), 9.0)]
+  for (source, _), robot in zip(sources, ("x", "x", "y"), strict=True):
+    embodiment = types.SimpleNamespace(name=robot)
+    source.episodes = types.SimpleNamespace(embodiment=embodiment)
+  found = mix.mix(mix.by_embodiment(sources, {"x": 1.0, "y": 1.0}), 8, 0)
+  names = [found[i]["source"] for i in range(8)]
+  assert [names.count(name) for name in "abc"] == [3, 1, 4]
+  with pytest.raises(errors.DataError, match=r"\['x', 'y'\]; .* \['x'\]"):
+    mix.by_embodiment(sources, {"x": 1.0})
 
 
 @pytest.mark.parametrize("sources, words", [
