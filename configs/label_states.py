@@ -37,11 +37,11 @@ def get_config(arg=None):
       ("videos", SEEN + OTHERS, 2_000_000, 300)):
     config[name] = common.section(
         verbs=verbs, first_seed=seed, episodes=count(episodes), **sim)
-  config.labeler = common.section(
+  config.labeler = common.section(**common.labeler("idm_nano") | dict(
       stage="train_labeler", cameras=("front",), state=True,
       inputs=dict(demonstrations="demonstrations", heldout="heldout"),
-      **common.labeler("idm_nano"), train=common.train(
-          count(1600), 32, common.optim(1.5e-3, 50), ema=True))
+      train=common.train(
+          count(1600), 32, common.optim(1.5e-3, 50), ema=True)))
   for state in STATES:
     config[f"labels_{state}"] = common.section(
         stage="label", inputs=dict(labeler="labeler", videos="videos"),
