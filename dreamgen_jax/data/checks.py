@@ -101,15 +101,15 @@ def same_length(lengths: dict[str, int]) -> int:
   """The length that all share.
 
   Raises:
-    Bad: they do not; names two that differ.
+    Bad: they do not, or it is less than two; names two that differ.
   """
   (first, length), *rest = lengths.items()
   for name, other in rest:
     if other != length:
       raise Bad("length", f"{first!r} has {length} steps, {name!r} has "
                 f"{other}.")
-  if not length:
-    raise Bad("length", "It has no steps.")
+  if length < 2:
+    raise Bad("length", f"It has {length} steps; a motion takes two.")
   return length
 
 

@@ -154,7 +154,7 @@ class Recording:
 
 def moving(action: np.ndarray, keys: Sequence[types.Key],
            idle: layout.Idle | None, hz: float) -> list[tuple[int, int]]:
-  """(first step, number of steps) of the stretches that are not idle.
+  """(first step, number of steps > 1) of the stretches that are not idle.
 
   Args:
     action: f32[n,a].
@@ -180,7 +180,7 @@ def moving(action: np.ndarray, keys: Sequence[types.Key],
       kept[begin:end] = False
   edges = np.flatnonzero(np.diff(np.concatenate([[0], kept, [0]])))
   return [(int(begin), int(end - begin))
-          for begin, end in edges.reshape(-1, 2)]
+          for begin, end in edges.reshape(-1, 2) if end - begin > 1]
 
 
 def _parts(listed: ranges.Part) -> list[ranges.Part]:

@@ -15,11 +15,12 @@ import numpy as np
 
 from dreamgen_jax import errors, registry, types
 from dreamgen_jax.data import dataset as dataset_lib
-from dreamgen_jax.data import images, padding, table, views
+from dreamgen_jax.data import images, padding, source, table, views
 
 
 class Episodes(Protocol):
-  """What windows need: a `rlds.Dataset`, or `Memory` around one."""
+  """What windows need: a `rlds.Dataset`, a `source.Source`, or `Memory` of one.
+  """
 
   embodiment: types.Embodiment
   index: dict[str, np.ndarray]
@@ -41,7 +42,7 @@ class Memory:
   For datasets that fit: nano runs, evaluation sets.
   """
 
-  def __init__(self, dataset: dataset_lib.Dataset,
+  def __init__(self, dataset: dataset_lib.Dataset | source.Source,
                cameras: Sequence[str] | None = None,
                size: tuple[int, int] | None = None):
     """Wraps `dataset`; keeps `cameras` (None: all), resized to `size` (h, w).
@@ -320,8 +321,9 @@ class Observations(_Windows):
                     self.episodes.embodiment.state_dim)
     if self.weigh:
       wanted = np.arange(first, first + self.horizon)
-      extra["weight"] = self.weigh(episode)[
-          np.clip(wanted, 0, len(episode.action) - 1)].astype(np.float32)
+      weights = self.weigh(episode)
+      extra["weight"] = weights[
+          np.clip(wanted, 0, len(weights) - 1)].astype(np.float32)
     return extra | {
         **{f"image/{camera}": self._pixels(episode.video[camera])
            for camera in self.cameras},

@@ -1,11 +1,14 @@
 """Tests of datasets that others recorded: layouts, reading, what is wrong."""
 
 import dataclasses
+import io
 import pickle
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from dreamgen_jax import errors, types
 from dreamgen_jax.data import layout, source, windows
@@ -260,6 +263,46 @@ def test_filters_leave_out_failures_and_cut_idle_stretches(tmp_path):
 def test_a_wrong_layout_is_one_sentence(folder, changes, words):
   with pytest.raises(errors.DataError, match=words):
     source.Source(dataclasses.replace(LAYOUT, **changes), folder)
+
+
+def test_odd_features(tmp_path):
+  """Steps in a Sequence, PNGs, zipped arrays, matrices, texts as codes."""
+  def png(i):
+    file = io.BytesIO()
+    Image.fromarray(np.full((6, 5), 10 * i, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+  features = F.FeaturesDict({"episode": F.Sequence({
+      "eye": F.Image(shape=(None, None, 1)),
+      "at": F.Tensor(shape=(3,), dtype=np.float64, encoding="zlib"),
+      "pose": F.Tensor(shape=(2, 2), dtype=np.float32),
+      "shut": F.Scalar(dtype=np.bool_),
+      "told": F.Tensor(shape=(16,), dtype=np.int32)})})
+  told = np.zeros((4, 16), np.int32)
+  told[:, :5] = [ord(letter) for letter in "press"]
+  path = recorded.write(tmp_path / "d", features, [{"episode": {
+      "eye": [png(i) for i in range(4)],
+      "at": [zlib.compress((np.arange(3.0) + i + k).tobytes())
+             for i in range(4)],
+      "pose": np.arange(16, dtype=np.float32).reshape(4, 2, 2) + k,
+      "shut": np.arange(4) % 2 == 0, "told": told}} for k in range(3)])
+  robot = types.Embodiment(
+      "odd", 0, (types.Key("at", 3),),
+      (types.Key("ends", 2),
+       types.Key("close", 1, kind="binary", gripper="closed")),
+      {"eye": "front"}, types.Clock(5.0, 5.0))
+  found = source.Source(layout.Layout(
+      embodiment=robot, steps="episode", state={"at": "at"},
+      action={"ends": "pose[0,3]", "close": "shut"}, cameras={"eye": "eye"},
+      instruction=("told",)), path, split="all")
+  assert len(found) == 3 and not found.problems
+  episode = found.episode(2)  # the odd one of three is in the second file
+  assert episode.instruction == "press"
+  np.testing.assert_array_equal(episode.state[:, 0], np.arange(4) + 1)
+  np.testing.assert_array_equal(
+      episode.action, [[1 + 4 * i, 4 + 4 * i, (i + 1) % 2] for i in range(4)])
+  assert episode.video["eye"].shape == (4, 6, 5, 3)
+  assert (episode.video["eye"][3] == 30).all()
 
 
 def test_layouts_travel_as_plain_values():
