@@ -6,11 +6,12 @@ share a workdir. A process alone is host 0 of 1, and nothing here costs it
 anything.
 """
 
+import contextlib
 import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypedDict
 
 import jax
@@ -18,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
-from dreamgen_jax import errors
+from dreamgen_jax import errors, sharding
 
 _ADDRESS = "JAX_COORDINATOR_ADDRESS"
 _TOLD = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID",
@@ -117,6 +118,17 @@ def local(tree: Any) -> Any:
   if count() == 1:
     return tree
   return multihost_utils.process_allgather(tree, tiled=True)
+
+
+@contextlib.contextmanager
+def locally(tree: Any) -> Iterator[Any]:
+  """`local`, and inside each host computes for itself: no mesh spans them."""
+  tree = local(tree)
+  if count() == 1:
+    yield tree
+    return
+  with jax.set_mesh(sharding.mesh({}, jax.local_devices()[:1])):
+    yield tree
 
 
 def share(mesh: jax.sharding.Mesh) -> tuple[int, int]:

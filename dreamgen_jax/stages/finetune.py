@@ -217,11 +217,11 @@ def _fit(config: Any, base: world_model.Loaded, expert: str,
       heldout_lib.levels(base.model.config, expert))
 
   def evaluate(params, step):
-    tuned = {expert: hosts.local(params["lora" if settings else "base"])}
-    if hosts.first():
-      heldout_lib.sample(
-          _tuned(base, tuned, settings), heldout, config.sampler,
-          folder / "samples" / f"{expert}_{step:06d}.mp4")
+    with hosts.locally(params["lora" if settings else "base"]) as tuned:
+      if hosts.first():
+        heldout_lib.sample(
+            _tuned(base, {expert: tuned}, settings), heldout, config.sampler,
+            folder / "samples" / f"{expert}_{step:06d}.mp4")
     return watch(params, step)
 
   alone = len(base.model.config.experts) == 1

@@ -45,10 +45,10 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       jax.jit, (objective.reconstruct, objective.encode))
 
   def evaluate(params, unused_step=0):
-    params = hosts.local(params)
-    again = np.concatenate([
-        np.asarray(reconstruct(params, heldout[i:i + 8]))
-        for i in range(0, len(heldout), 8)])
+    with hosts.locally(params) as params:
+      again = np.concatenate([
+          np.asarray(reconstruct(params, heldout[i:i + 8]))
+          for i in range(0, len(heldout), 8)])
     return {"heldout_psnr": metrics.psnr(again, heldout)}
 
   result = train.fit(

@@ -95,9 +95,10 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
            for i in np.flatnonzero(held.index["kept"]).tolist()]
 
   def evaluate(params, unused_step=0):
-    labelled = list(annotator.load(
-        facts, model, hosts.local(params), samples=1, weights="uniform",
-        batch_size=64, digest="").label(truth))
+    with hosts.locally(params) as params:
+      labelled = list(annotator.load(
+          facts, model, params, samples=1, weights="uniform", batch_size=64,
+          digest="").label(truth))
     found = agreement.agreement(
         np.concatenate([e.action for e in truth]),
         np.concatenate([e.action for e in labelled]), robot.action)

@@ -69,8 +69,9 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   seconds = 0.0
 
   def evaluate(params, unused_step=0):
-    return _measure(model, hosts.local(params), heldout, config.evaluate_pairs,
-                    config.batch_size)[0]
+    with hosts.locally(params) as params:
+      return _measure(model, params, heldout, config.evaluate_pairs,
+                      config.batch_size)[0]
 
   if config.train.steps:
     batches = loader.loader(

@@ -47,7 +47,17 @@ class Validation:
   def __call__(self, params: interfaces.Params,
                step: int) -> dict[str, float]:
     """Named scalars of these parameters."""
-    agent = dataclasses.replace(self._agent, params=hosts.local(params))
+    with hosts.locally(params) as own:
+      found = self._measure(dataclasses.replace(self._agent, params=own))
+    score = (found.get("heldout_success", 0.0),
+             found.get("heldout_progress", 0.0),
+             -found.get("heldout_error", 0.0))
+    if self._score is None or score > self._score:
+      self._score = score
+      checkpoint.save(self._folder, params, {"score": score, "step": step})
+    return found
+
+  def _measure(self, agent: agent_lib.Agent) -> dict[str, float]:
     found: dict[str, float] = {}
     if self._samples:
       found["heldout_error"] = open_loop(agent, self._samples)
@@ -57,12 +67,6 @@ class Validation:
       for name in ("success", "progress"):
         found[f"heldout_{name}"] = float(np.mean(
             [getattr(trial, name) for trial in rows]))
-    score = (found.get("heldout_success", 0.0),
-             found.get("heldout_progress", 0.0),
-             -found.get("heldout_error", 0.0))
-    if self._score is None or score > self._score:
-      self._score = score
-      checkpoint.save(self._folder, params, {"score": score, "step": step})
     return found
 
   def best(self) -> tuple[interfaces.Params, int]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from dreamgen_jax import errors, hosts, types
+from dreamgen_jax import errors, hosts, sharding, types
 from dreamgen_jax.data import loader, rlds
 from dreamgen_jax.stages import train
 
@@ -52,6 +52,7 @@ class Points:
 def learn(folder, happens=lambda step: None):
   config = common.train(
       STEPS, 8, common.optim(0.1, 2, weight_decay=0.0), log_steps=1, ema=True,
+      eval_steps=2,
       checkpoint_seconds=0.0, mesh=common.section(data=1, fsdp=-1))
   batches = loader.loader([(Points(), 1.0)], 8, 0, **train.share(config))
 
@@ -67,13 +68,18 @@ def learn(folder, happens=lambda step: None):
       happens(self.step)
       return next(batches)
 
+  def evaluate(params, step):
+    with hosts.locally(params) as params:
+      # As dreams are shown in between: one host alone, with constraints.
+      if hosts.first():
+        shown = jax.jit(lambda w: sharding.constrain(w * step, "b l"))
+        np.testing.assert_array_equal(shown(params["w"]), params["w"] * step)
+    return {"w0": float(params["w"][0, 0])}
+
   try:
     result = train.fit(
         Line(), {"w": np.zeros((4, 2), np.float32)}, Watched(), config, folder,
-        name="t", rules=[("w$", ("fsdp", None))],
-        evaluate=lambda params, step: {"w0": float(hosts.local(params)["w"][0,
-                                                                            0])}
-    )
+        name="t", rules=[("w$", ("fsdp", None))], evaluate=evaluate)
   finally:
     batches.close()
   return hosts.local(result.params)["w"]
