@@ -17,7 +17,7 @@ FLOORS = {
     "encoders": 2,
     "world_models": 3, "labelers": 3, "policies": 3, "sims": 3, "judges": 3,
     "rollout": 4, "dreamer": 4, "annotator": 4, "agent": 4, "agreement": 4,
-    "serving": 4,
+    "serving": 4, "planner": 4,
     "stages": 4, "report": 4,
     "main": 5, "plan": 5, "serve": 5, "convert": 5, "benchmarks": 5,
     "validate_labels": 5, "provenance": 5, "preflight": 5,

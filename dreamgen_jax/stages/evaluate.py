@@ -1,11 +1,12 @@
 """Stage 4b: policies in closed loop in a simulator, on the same seeds.
 
-Every input is a policy checkpoint; "noop" does what the simulator calls
-holding still. `trials` tells the section's keys, among them `execution`, a
-dict(ensemble=, delay=, inpaint=) that says how chunks are executed. Writes
-`trials.json` (one row per trial), `table.json` and `table.csv` (rates, and
-every two policies compared trial by trial), and videos of `config.videos`
-successes and failures each.
+Every input is a policy checkpoint, but for those of which `config.planners`
+(name -> section, see `planners`) makes planners that dream ahead; "noop" does
+what the simulator calls holding still. `trials` tells the section's keys, among
+them `execution`, a dict(ensemble=, delay=, inpaint=) that says how chunks are
+executed. Writes `trials.json` (one row per trial), `table.json` and `table.csv`
+(rates, and every two policies compared trial by trial), and videos of
+`config.videos` successes and failures each.
 """
 
 import pathlib
@@ -13,7 +14,13 @@ from typing import Any
 
 from dreamgen_jax import hosts, metrics, registry
 from dreamgen_jax.data import video
-from dreamgen_jax.stages import artefact, outcomes, policies, trials
+from dreamgen_jax.stages import (
+    artefact,
+    outcomes,
+    planners,
+    policies,
+    trials,
+)
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
@@ -24,12 +31,17 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   """
   sim = registry.find("sims", config.sim)
   trials.way(config)  # mistakes show before anything is loaded
-  pairs = [(policy, verb) for policy in ["noop", *inputs]
+  plans = dict(config.get("planners") or {})
+  trained = [name for name in inputs if name not in planners.inputs(plans)]
+  pairs = [(policy, verb) for policy in ["noop", *trained, *plans]
            for verb in config.verbs]
   mine = pairs[hosts.index()::hosts.count()]
   progress = metrics.Progress(folder.name, len(mine), "task")
   for policy in dict(mine):
-    act = policies.load(inputs[policy]) if policy in inputs else sim.hold
+    if policy in plans:
+      act = planners.load(plans[policy], inputs)
+    else:
+      act = policies.load(inputs[policy]) if policy in inputs else sim.hold
     for verb in (verb for name, verb in mine if name == policy):
       done = folder / "trials" / f"{policy}-{verb}.json"
       if not done.exists():
