@@ -149,6 +149,14 @@ def test_released_weights_keep_their_width():
     labelers.start(spec | {"name": "vpt"}, wide, jax.random.key(0))
 
 
+def test_narrower_robots_are_padded(model, params):
+  batch = _batch(model, 2)
+  narrow = batch | {name: batch[name][..., :3] for name in ("action", "mask")}
+  loss, _ = jax.eval_shape(
+      model.loss, params, jax.random.key(0, impl="rbg"), narrow)
+  assert loss.shape == ()
+
+
 def test_masked_entries_do_not_count(model, params):
   batch = _batch(model, 2)
   batch["mask"][:, :, 3:] = False
