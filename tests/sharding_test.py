@@ -1,5 +1,6 @@
 """Meshes and rules: eight devices learn what one does; mistakes are named."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -79,11 +80,11 @@ def _train(folder, devices, meshes):
 @pytest.mark.slow
 def test_eight_devices_learn_what_one_does(tmp_path):
   one = _train(tmp_path, 1, {"one": {}})["one"]
-  many = _train(tmp_path, 8, {"data": {"data": 8},
-                              "both": {"fsdp": 4, "tensor": 2}})
+  many = _train(tmp_path, 8, {"tokens": {"data": 2, "context": 4},
+                              "weights": {"fsdp": 4, "tensor": 2}})
   assert one.pop("shard").tolist() == [1, 32, 32]
-  assert many["data"].pop("shard").tolist() == [1, 32, 32]
-  assert many["both"].pop("shard").tolist() == [1, 8, 16]
+  assert many["tokens"].pop("shard").tolist() == [1, 32, 32]
+  assert many["weights"].pop("shard").tolist() == [1, 8, 16]
   assert len(one["loss"]) == 3
   for found in many.values():
     assert found.keys() == one.keys()
@@ -164,3 +165,29 @@ def test_batches_divide_over_data_and_fsdp():
   placed = sharding.place_batch(batch, sharding.mesh({"data": -1}))
   np.testing.assert_array_equal(placed["x"], batch["x"])
   assert placed["x"].sharding.spec == P(("data", "fsdp"))
+
+
+def test_slices_part_the_outermost_axis():
+  def devices(slices, each):
+    return [_Device(slice_index=number, id=number * each + i)
+            for number in range(slices) for i in range(each)]
+
+  on = sharding.mesh({"data": 2, "fsdp": 4}, devices(2, 4))
+  assert dict(on.shape) == {"data": 2, "fsdp": 4, "context": 1, "tensor": 1}
+  for row in range(2):  # each row of data is one slice
+    assert {d.slice_index for d in on.devices[row].flat} == {row}
+  on = sharding.mesh({"fsdp": -1}, devices(2, 4))
+  assert {d.slice_index for d in on.devices[0, :4].flat} == {0}
+  with pytest.raises(errors.ConfigError, match="2 slices part neither data"):
+    sharding.mesh({"context": 8}, devices(2, 4))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Device:
+  """As much of a device as a mesh looks at."""
+
+  slice_index: int
+  id: int
+  process_index: int = 0
+  platform: str = "cpu"
+  device_kind: str = "cpu"
