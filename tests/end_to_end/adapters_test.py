@@ -177,6 +177,20 @@ def test_the_trained_adapter_comes_back(workdir, data, tmp_path, dialect):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stage", ["whole", "light"])
+def test_what_was_tuned_becomes_a_released_folder(workdir, tmp_path, stage):
+  assert convert.main([
+      "convert", f"--tuned={workdir / stage}", f"--output={tmp_path}",
+      "--dtype=float32"]) == 0
+  tuned = world_model.load_tuned(workdir / stage)
+  again = world_model.load_base(dict(MODEL, source=str(tmp_path)))
+  found, wanted = (paths.flatten(made.params) for made in (again, tuned))
+  assert found.keys() == wanted.keys()
+  for path, leaf in wanted.items():
+    np.testing.assert_array_equal(leaf, found[path], path)
+
+
+@pytest.mark.slow
 def test_what_is_no_adapter(workdir, tmp_path, capsys):
   def said(*arguments):
     capsys.readouterr()
@@ -192,6 +206,10 @@ def test_what_is_no_adapter(workdir, tmp_path, capsys):
       f"lora={workdir / 'light'}", file, "dialect=kohya")
   assert "no adapter of 'transformer_2'" in said(
       f"lora={workdir / 'light'}", file, "parts=transformer_2")
+  assert "not both" in said("lora=a", "tuned=b", file)
+  tuned, new = f"tuned={workdir / 'light'}", f"output={tmp_path / 'new'}"
+  assert "is not empty" in said(tuned, f"output={workdir}")
+  assert "no part 'tranformer'" in said(tuned, new, "parts=tranformer")
 
 
 @pytest.mark.parametrize("item, error, message", [
