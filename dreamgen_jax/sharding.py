@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 
 from dreamgen_jax import errors
 
@@ -57,7 +58,8 @@ def mesh(sizes: Mapping[str, int],
         f"{shape[1]} of config.mesh; make one a multiple of {len(slices)}.")
   part = [size // len(slices) if i == outer else size
           for i, size in enumerate(shape)]
-  grids = [jax.make_mesh(part, AXES, devices=each).devices
+  grids = [mesh_utils.create_device_mesh(
+      part, each, allow_split_physical_axes=True)
            for _, each in sorted(slices.items())]
   return jax.sharding.Mesh(
       np.concatenate(grids, axis=outer), AXES,
