@@ -68,7 +68,7 @@ setuptools.setup(
     ],
     extras_require={
         "sim": SIM, "serve": SERVE, "dev": DEV, "tpu": TPU, "peers": PEERS,
-        "gcs": GCS,
+        "gcs": GCS, "hdf5": ["h5py>=3.10,<4"], "lerobot": ["lerobot>=0.4,<0.5"],
         "tensorboard": ["tensorboardX>=2.6,<3"], "wandb": ["wandb>=0.19,<1"],
     },
 )

@@ -47,7 +47,8 @@ def _windows(folder, size, frames):
 
   def windows(episode):
     steps = episode["steps"]
-    starts = tf.range(tf.shape(steps["action"])[0] - frames + 1)
+    length = tf.shape(steps["action"])[0]
+    starts = tf.range(tf.maximum(length - frames + 1, 0))
     at = starts[:, None] + tf.range(frames)[None]
     return {name: tf.gather(value, at) for name, value in (
         ("image", steps["observation"]["image"]),
