@@ -40,29 +40,39 @@ class Agent:
     """Chunk f32[b,u,a] in physical units; see `rollout.rollout`.
 
     Raises:
+      UserError: see `prepare`.
+    """
+    return self.action.undo(np.asarray(
+        self.plan(keys, self.prepare(observation))))
+
+  def prepare(self, observation: dict[str, Any]) -> dict[str, Any]:
+    """Observations in physical units and words -> what the policy reads.
+
+    Raises:
       DataError: a camera is missing, the state is of another width, NaN, or
         far from all that the policy has learnt from.
       ConfigError: chunks that have to begin with something, of a policy that
         cannot be told.
+      UserError: what else the policy says of the words.
     """
     batch = dict(observation)
     instructions = batch.pop("instruction")
-    if "kept" in batch:
-      batch |= self._kept(batch["kept"])
-    batch["embodiment"] = np.full(
-        len(instructions), self.embodiment, np.int32)
     for camera in self.model.config.cameras:
       if f"image/{camera}" not in batch:
         raise errors.DataError(
             f"The observation lacks the camera {camera!r} that the policy "
             "sees.")
+    if "kept" in batch:
+      batch |= self._kept(batch["kept"])
+    batch["embodiment"] = np.full(
+        len(instructions), self.embodiment, np.int32)
     if self.state is None:
       batch["state"] = np.zeros_like(batch["state"])
       batch["state_mask"] = np.zeros_like(batch["state_mask"])
     else:
       batch["state"] = self._state(batch)
-    batch |= self.model.read(self.language, instructions, batch["state"])
-    return self.action.undo(np.asarray(self.plan(keys, batch)))
+    return batch | self.model.read(
+        self.language, instructions, batch["state"])
 
   def plan(self, keys: jax.Array, batch: interfaces.Batch) -> jax.Array:
     """The policy itself: normalised chunks f32[b,u,a] of key[b]."""
@@ -74,11 +84,12 @@ class Agent:
     if not np.isfinite(np.where(known, batch["state"], 0)).all():
       raise errors.DataError("A state that is said to be known holds NaN.")
     found = np.where(known, self.state.apply(batch["state"]), 0)
-    if np.abs(found).max(initial=0) > FAR:
-      where = np.unravel_index(np.abs(found).argmax(), found.shape)
+    off = np.where(self.state.scaled, np.abs(found), 0)
+    if off.max(initial=0) > FAR:
+      where = np.unravel_index(off.argmax(), off.shape)
       raise errors.DataError(
           f"Value {where[-1]} of the state is {batch['state'][where]:g}, "
-          f"{abs(found[where]):.0f} times as far off as what the policy "
+          f"{off[where]:.0f} times as far off as what the policy "
           "learnt from: its statistics are of another dataset, robot or unit.")
     return found
 

@@ -242,6 +242,12 @@ class Normalizer:
         )
     return made
 
+  @property
+  def scaled(self) -> np.ndarray:
+    """bool[d]: whose map depends on the statistics."""
+    return np.repeat([_scaled(key) for key in self.keys],
+                     [key.dims for key in self.keys])
+
   def apply(self, x: np.ndarray) -> np.ndarray:
     """float[..., d] in physical units -> normalised float32[..., d]."""
     return self._map(x, self._apply_key)

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamgen_jax import interfaces, types
+from dreamgen_jax import errors, interfaces, types
 
 
 def example(config: Any, batch_size: int,
@@ -43,6 +43,17 @@ def widen(x: types.Array, width: int, value: float = 0.0) -> types.Array:
   """Pads the last axis to `width`."""
   sides = [(0, 0)] * (x.ndim - 1) + [(0, width - x.shape[-1])]
   return jnp.pad(x, sides, constant_values=value)
+
+
+def check(config: Any, batch: interfaces.Batch) -> None:
+  """Raises DataError: the batch's chunks are not those of a policy's config."""
+  wanted = (config.horizon, config.action_dim)
+  if batch["action"].shape[1:] != wanted:
+    found = batch["action"].shape[1:]
+    raise errors.DataError(
+        f"The chunks have {found[0]} steps of {found[1]} values, and the "
+        f"policy was made for {wanted[0]} steps of {wanted[1]}: give the data "
+        "and the policy the same horizon and robot.")
 
 
 def kept(batch: interfaces.Batch, before: int, width: int

@@ -33,16 +33,20 @@ class Endpoint:
   def warm(self) -> None:
     """Compiles the programs."""
     c = self.agent.model.config
-    blank = self.observation(
-        {camera: np.zeros((*c.image_size, 3), np.uint8)
-         for camera in c.cameras},
-        np.zeros(self.agent.robot.state_dim), "")
+    blank = {f"image/{camera}": np.zeros(
+        (c.n_obs_steps, *c.image_size, 3), np.uint8) for camera in c.cameras}
+    ready = self._ready(blank | {
+        "state": np.zeros((c.n_obs_steps, self.agent.robot.state_dim),
+                          np.float32),
+        "state_mask": np.zeros(c.n_obs_steps, bool)}, "")
     for size in sorted({1, self.batch_size}):
-      self([blank] * size)
+      self([ready] * size)
 
   def observation(self, pictures: Mapping[str, Any], state: Any,
                   instruction: Any) -> dict[str, Any]:
-    """A checked observation, as `Agent` takes it but for the batch axis.
+    """An observation as the policy reads it, but for the batch axis.
+
+    Whatever is wrong with it shows here, where it costs no one else's answer.
 
     Args:
       pictures: camera -> u8[h,w,3] or u8[o,h,w,3] of any size; one picture
@@ -52,7 +56,8 @@ class Endpoint:
       instruction: what the robot is told.
 
     Raises:
-      DataError: a camera is missing, or something is of another shape or kind.
+      UserError: a camera is missing, something is of another shape or kind, or
+        see `agent.Agent.prepare`.
     """
     c, o = self.agent.model.config, self.agent.model.config.n_obs_steps
     found: dict[str, Any] = {}
@@ -88,20 +93,24 @@ class Endpoint:
     found["state"] = _history(
         "state", values.astype(np.float32), o, values.ndim == 1)
     found["state_mask"] = np.full(o, state is not None)
-    return found | {"instruction": instruction}
+    return self._ready(found, instruction)
+
+  def _ready(self, found: dict[str, Any], instruction: str) -> dict[str, Any]:
+    batch = {name: leaf[None] for name, leaf in found.items()}
+    return {name: np.asarray(leaf)[0] for name, leaf in self.agent.prepare(
+        batch | {"instruction": [instruction]}).items()}
 
   def __call__(self, requests: Sequence[dict[str, Any]]) -> list[np.ndarray]:
     """Observations of `observation` -> chunks f32[u,a], one each."""
     count = len(requests)
     size = 1 if count == 1 else self.batch_size
     rows = [*requests, *[requests[0]] * (size - count)]
-    batch = {name: [row[name] for row in rows] if name == "instruction"
-             else np.stack([row[name] for row in rows]) for name in rows[0]}
+    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     numbers = np.arange(self._count, self._count + size) % _HELD
     self._count += count
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
         jax.random.key(self.seed), numbers.astype(np.uint32))
-    chunks = self.agent(batch, keys)
+    chunks = self.agent.action.undo(np.asarray(self.agent.plan(keys, batch)))
     if not np.isfinite(chunks[:count]).all():
       raise errors.UserError("The policy's actions are not finite.")
     return list(chunks[:count])

@@ -161,6 +161,6 @@ class Service:
         codec.OPENPI.unpack(message), self._endpoint))
     begin = time.monotonic()
     chunk = await self._batcher(request)
-    return {"actions": chunk, "state": request["state"][-1], "policy_timing": {
+    return {"actions": chunk, "policy_timing": {
         "infer_ms": 1000 * (time.monotonic() - begin)}}
 

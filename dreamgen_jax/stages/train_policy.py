@@ -12,6 +12,7 @@ deviation, see `doubt.weights`. Starts afresh, or from released weights
 `checkpoint` with units and language settings.
 """
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -42,6 +43,10 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         "The trajectories differ in action keys: " + "; ".join(
             f"{name}: {[key.name for key in dataset.embodiment.action]}"
             for name, dataset in datasets.items()))
+  if watch and watch.get("heldout") not in (None, *datasets):
+    raise errors.ConfigError(
+        f"validation.heldout = {watch.heldout!r} is none of the inputs; have: "
+        f"{', '.join(datasets)}.")
   held = watch and watch.get("heldout") and datasets.pop(watch.heldout)
   robot = next(iter(datasets.values())).embodiment
   computed = [normalize.compute(dataset) for dataset in datasets.values()]
@@ -116,8 +121,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     trained, facts["best_step"] = best.best()
   checkpoint.save(folder / "checkpoint", trained, {
       "model": config.model.to_dict(), "text": config.text.to_dict(),
-      "cameras": list(config.cameras), "embodiment": robot.name,
-      "embodiment_id": acting,
+      "cameras": list(config.cameras),
+      "embodiment": dataclasses.asdict(robot), "embodiment_id": acting,
       "action": action.to_json(), "state": state and state.to_json()})
   losses = [row["loss"] for row in result.history if "loss" in row]
   return facts | {

@@ -45,10 +45,17 @@ class Agent:
         horizon=U))
     self.delay, self.seen = 0.0, []
 
-  def __call__(self, observation, keys):
+    self.action = types.SimpleNamespace(undo=lambda chunk: chunk)
+
+  def prepare(self, observation):
+    if observation.pop("instruction") == ["mumble"]:
+      raise errors.UserError("What?")
+    return observation
+
+  def plan(self, keys, observation):
     time.sleep(self.delay)
     self.seen.append(observation)
-    assert len(keys) == len(observation["instruction"])
+    assert len(keys) == len(observation["state"])
     chunk = np.repeat(observation["state"][:, -1:], U, axis=1)
     chunk[..., 3] = observation["image/front"][:, -1].mean(
         axis=(1, 2, 3))[:, None]
@@ -122,7 +129,7 @@ def test_requests_that_come_together_share_a_call(agent):
   answers, calls = finish(run())
   assert [answer["actions"][0, 0] for answer in answers] == [0, 1, 2, 3, 4]
   assert sum(calls) == 5 and len(calls) <= 3, calls
-  assert {len(seen["instruction"]) for seen in agent.seen} <= {1, 4}
+  assert {len(seen["state"]) for seen in agent.seen} <= {1, 4}
 
 
 @pytest.mark.parametrize(("request_", "message"), [
@@ -136,6 +143,7 @@ def test_requests_that_come_together_share_a_call(agent):
     (codec.OPENPI.pack(observed() | {"observation/front": np.zeros((3, 4))}),
      "Images of 'front'"),
     (codec.OPENPI.pack(observed() | {"prompt": 3}), "must be text"),
+    (codec.OPENPI.pack(observed() | {"prompt": "mumble"}), "What?"),
     (codec.OPENPI.pack({name: leaf for name, leaf in observed().items()
                         if "state" not in name}), "has no state"),
     (codec.OPENPI.pack(observed() | {"observation/front": np.zeros(

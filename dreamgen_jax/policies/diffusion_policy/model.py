@@ -270,6 +270,7 @@ class Model:
     rngs = dict(zip(
         ("augment", "dropout", "step", "noise"), jax.random.split(rng, 4),
         strict=True))
+    chunks.check(c, batch)
     mask = batch["mask"]
     action = jnp.where(mask, batch["action"], 0.0)  # unknown may be NaN
     b = len(action)

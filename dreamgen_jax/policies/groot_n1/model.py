@@ -176,6 +176,7 @@ class Model:
       DataError: leaves are missing or of another width.
     """
     c, b = self.config, len(batch["action"])
+    chunks.check(c, batch)
     image_rng, time_rng, noise_rng, dropout_rng = jax.random.split(rng, 4)
     pixels = camera.prepare(c.images, self._views(batch), image_rng)
     t = action_head.draw_times(

@@ -201,6 +201,7 @@ class Model:
       (scalar, {"loss"}).
     """
     c = self.config
+    chunks.check(c, batch)
     view_rng, time_rng, noise_rng = jax.random.split(rng, 3)
     b = len(batch["action"])
     error = self.error_at(

@@ -191,6 +191,7 @@ class Model:
       (scalar, {"loss", "accuracy" of the bins}).
     """
     c = self.config
+    chunks.check(c, batch)
     action = jnp.where(batch["mask"], batch["action"], 0.0)  # may be NaN
     index = bins_lib.encode(action, c.bins)  # b u a
     said = rearrange(index, "b u a -> b (u a)")
