@@ -9,7 +9,7 @@ import jax
 
 from dreamgen_jax import agent as agent_lib
 from dreamgen_jax import checkpoint, errors, interfaces, registry, types
-from dreamgen_jax.data import normalize
+from dreamgen_jax.data import dataset, normalize
 from dreamgen_jax.stages import language, models
 
 
@@ -21,10 +21,11 @@ def load(folder: pathlib.Path) -> agent_lib.Agent:
   """
   params, facts = checkpoint.load(folder / "checkpoint")
   action = normalize.Normalizer.from_json(facts["action"])
+  said = facts["embodiment"]  # a name in checkpoints that are older
+  robot = (registry.find("embodiments", said).EMBODIMENT
+           if isinstance(said, str) else dataset.embodiment_from_dict(said))
   # Latent actions are as wide as the labeler makes them.
-  robot = dataclasses.replace(
-      registry.find("embodiments", facts["embodiment"]).EMBODIMENT,
-      action=action.keys)
+  robot = dataclasses.replace(robot, action=action.keys)
   words = language.load(facts["text"])
   return agent_lib.Agent(
       model=build(facts["model"], robot, facts["cameras"], words),
