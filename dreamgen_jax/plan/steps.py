@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from dreamgen_jax import (
     dreamer,
     errors,
+    flops,
     interfaces,
     optim,
     quantize,
@@ -79,8 +80,8 @@ def build(config: Any, sizes: Mapping[str, int] | None,
   return BUILDERS[config.stage](config, on, robot)
 
 
-def _training(config: Any, objective: interfaces.Objective, plain: Any,
-              params: Tree, batch: Tree, rules: list, on: Any) -> Step:
+def _training(config: Any, objective: interfaces.Objective, params: Tree,
+              batch: Tree, rules: list, on: Any) -> Step:
   state, frozen = jax.eval_shape(
       lambda params: train.initial(params, config.train), params)
   rules = [*rules, *train.RULES]
@@ -101,13 +102,13 @@ def _training(config: Any, objective: interfaces.Objective, plain: Any,
   return Step(
       train.program(objective, config.train),
       (lay(state), fault, lay(frozen), laid_batch), (0,), on, rows,
-      config.train.steps, (train.gradient(plain), (trained, kept, batch)))
+      config.train.steps,
+      (train.gradient(flops.plain(objective)), (trained, kept, batch)))
 
 
 def _finetune(config: Any, on: Any, robot: str | None) -> Step:
   del robot
-  model, plain = (models.build("world_models", spec) for spec in (
-      config.model, _without_remat(config.model)))
+  model = models.build("world_models", config.model)
   expert = model.config.experts[0]  # they are alike
   rows = config.train.batch_size
   batch = model.example(rows)
@@ -120,8 +121,7 @@ def _finetune(config: Any, on: Any, robot: str | None) -> Step:
   params = jax.eval_shape(
       lambda base, empty: finetune.start(config, base, empty), base, empty)
   return _training(
-      config, finetune.objective(config, model, expert),
-      finetune.objective(config, plain, expert), params, batch,
+      config, finetune.objective(config, model, expert), params, batch,
       models.rules("world_models", config.model), on)
 
 
@@ -154,7 +154,7 @@ def _labeler(config: Any, on: Any, robot: str | None) -> Step:
           **config.time_base), config.cameras, config.get("state", False))
   params = jax.eval_shape(lambda: model.init(jax.random.key(0)))
   return _training(
-      config, model, model, params, model.example(config.train.batch_size),
+      config, model, params, model.example(config.train.batch_size),
       models.rules("labelers", config.model), on)
 
 
@@ -174,7 +174,7 @@ def _policy(config: Any, on: Any, robot: str | None) -> Step:
         params, rng, config.train.trainable, config.get("frozen_dtype"))
 
   return _training(
-      config, objective, objective, jax.eval_shape(start),
+      config, objective, jax.eval_shape(start),
       model.example(config.train.batch_size),
       [*models.rules("policies", config.model), (r"lora_[ab]$", ())], on)
 
@@ -203,13 +203,6 @@ def _parameters(model: Any, spec: Mapping[str, Any]) -> Tree:
   params = jax.eval_shape(lambda: model.init(jax.random.key(0)))
   return jax.eval_shape(
       lambda params: world_model.held(params, spec, model.config), params)
-
-
-def _without_remat(spec: Mapping[str, Any]) -> dict[str, Any]:
-  kw = dict(spec.get("kw", {}))
-  if "remat" in kw.get("transformer", {}):
-    kw["transformer"] = dict(kw["transformer"]) | {"remat": "none"}
-  return dict(spec) | {"kw": kw}
 
 
 def _laid(tree: Tree, shardings: Tree) -> Tree:
