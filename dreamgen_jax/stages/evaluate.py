@@ -38,6 +38,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   mine = pairs[hosts.index()::hosts.count()]
   progress = metrics.Progress(folder.name, len(mine), "task")
   for policy in dict(mine):
+    act: Any
     if policy in plans:
       act = planners.load(plans[policy], inputs)
     else:
@@ -46,7 +47,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       done = folder / "trials" / f"{policy}-{verb}.json"
       if not done.exists():
         done.parent.mkdir(parents=True, exist_ok=True)
-        found = trials.run(config, verb, act, config.videos)
+        found = trials.attempt(config, verb, act, config.videos)
         for i, trial in enumerate(found):
           if trial.frames is not None:
             (folder / f"{policy}-{verb}-{i}.mp4").write_bytes(

@@ -60,8 +60,9 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
               zero_range=config.get("zero_range", "groot"))
   action = normalize.Normalizer.create(
       policies.keys(robot.action, c), statistics["action"], **rule)
-  state = statistics["state"] and normalize.Normalizer.create(
-      policies.keys(robot.state, c), statistics["state"], **rule)
+  state = normalize.Normalizer.create(
+      policies.keys(robot.state, c), statistics["state"], **rule
+  ) if statistics["state"] else None
   ids = dict(config.get("embodiment_ids") or {})
   acting = policies.acting(
       robot, policies.embodiments(model, robot, list(datasets), ids))

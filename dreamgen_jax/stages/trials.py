@@ -15,8 +15,8 @@ from dreamgen_jax import execution, registry, rollout
 OWN = ("robot", "scene", "spread")  # settings that may stand in the section
 
 
-def run(config: Any, verb: str, act: agent_lib.Agent | rollout.Act,
-        record: int = 0) -> list[rollout.Trial]:
+def attempt(config: Any, verb: str, act: agent_lib.Agent | rollout.Act,
+            record: int = 0) -> list[rollout.Trial]:
   """A trial per seed; `record` as of `rollout.rollout`."""
   return rollout.rollout(
       act, _maker(config, verb),

@@ -63,7 +63,7 @@ class Validation:
       found["heldout_error"] = open_loop(agent, self._samples)
     if self._config.get("sim"):
       rows = [trial for verb in self._config.verbs
-              for trial in trials.run(self._config, verb, agent)]
+              for trial in trials.attempt(self._config, verb, agent)]
       for name in ("success", "progress"):
         found[f"heldout_{name}"] = float(np.mean(
             [getattr(trial, name) for trial in rows]))

@@ -46,7 +46,7 @@ def test_the_best_succeed_most_and_then_err_least(tmp_path, monkeypatch):
     rate = outcome[float(agent.params["x"][0])]
     return [types.SimpleNamespace(success=rate > 0.9, progress=rate)]
 
-  monkeypatch.setattr(trials, "run", run)
+  monkeypatch.setattr(trials, "attempt", run)
   settings = common.section(sim="tabletop", verbs=("push",))
 
   def make():
