@@ -110,9 +110,18 @@ def test_what_is_kept_goes_to_the_policy_in_its_units():
     ask(Echo(Sizes(), inpaints=False))
 
 
-@pytest.mark.parametrize("name", ["diffusion_policy", "pi0", "groot_n1"])
-def test_policies_can_be_told_how_chunks_begin(name):
-  model = models.build("policies", {"name": name, "preset": "nano"})
+_ONE = dict(depth=1)
+
+
+@pytest.mark.parametrize(("name", "kw"), [
+    ("diffusion_policy", dict(vision=dict(
+        widths=(16,), blocks=(1,), strides=(2,)), widths=(8, 16))),
+    ("pi0", dict(vision=_ONE, language=_ONE, expert=_ONE)),
+    ("groot_n1", dict(backbone=dict(vision=_ONE, language=dict(layers=1)),
+                      head=dict(depth=2))),
+])
+def test_policies_can_be_told_how_chunks_begin(name, kw):
+  model = models.build("policies", {"name": name, "preset": "nano", "kw": kw})
   c = model.config
   steps = c.horizon - c.n_obs_steps + 1
   batch = model.example(2) | {
