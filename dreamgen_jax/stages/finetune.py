@@ -2,9 +2,9 @@
 
 Reads demonstrations (RLDS), cut into clips of config.frame_buckets (numbers of
 frames; else the model's own), and a base model, which config.lora.quantize
-holds in 8 or 4 bits. An input `rehearsal`, videos of what the base knows
-already, gets an equal share of each batch, so that tuning on one skill of one
-robot does not cost the others. Writes `checkpoint` (adapters, or whole
+holds in 8 or 4 bits. Any further input but `heldout` gets an equal share of
+each batch: videos of what the base knows already, so that tuning on one skill
+of one robot does not cost the others, or of the robot by itself. Writes `checkpoint` (adapters, or whole
 transformers where config.lora is None), `samples/` (what is dreamed of
 held-out clips as training goes), and `examples.npz`: held-out clips beside
 what prior and tuned model dream of them.
@@ -172,9 +172,8 @@ def _encoded(config: Any, inputs: dict[str, pathlib.Path],
   """For each number of frames, the clips of each dataset that fill it."""
   counts = config.get("frame_buckets") or (base.model.config.frames,)
   found: dict[int, list[latents.Latents]] = {}
-  for name in ("demonstrations", "rehearsal"):
-    if name not in inputs:
-      continue
+  for name in ("demonstrations", *sorted(
+      inputs.keys() - {"demonstrations", "heldout"})):
     for model, clips in latents.buckets(
         inputs[name] / "data", base.model, config.camera, counts):
       frames = model.config.frames
