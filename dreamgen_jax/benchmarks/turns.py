@@ -7,6 +7,7 @@ so that a peer can run in another environment.
 
 import json
 import os
+import pathlib
 import resource
 import subprocess
 import sys
@@ -19,20 +20,40 @@ def serve(tasks: Mapping[str, Callable[[], float]]) -> None:
   """One side: runs the tasks that stdin names, answers in JSON lines.
 
   A task returns a number that shows what it computed. Its CPU time begins
-  where the one before ended, so that what threads prepare meanwhile counts.
+  where the one before ended, so that what threads and processes of its own
+  prepare meanwhile counts.
   """
   answers = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)  # whatever a library prints is no answer
-  spent = time.process_time()
+  spent = _cpu_seconds()
   for line in sys.stdin:
     begin = time.perf_counter()
     value = float(tasks[line.strip()]())  # waits until it is computed
     seconds, before, spent = (
-        time.perf_counter() - begin, spent, time.process_time())
+        time.perf_counter() - begin, spent, _cpu_seconds())
     answers.write(json.dumps({
         "seconds": seconds, "cpu": spent - before, "value": value,
         "peak_mib": _peak_mib()}) + "\n")
     answers.flush()
+
+
+def _cpu_seconds() -> float:
+  """Of this process and all that it started, also those that run still."""
+  ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+  total = time.process_time() + ended.ru_utime + ended.ru_stime
+  parents, ticks = {}, {}
+  for file in pathlib.Path("/proc").glob("[0-9]*/stat"):
+    try:
+      fields = file.read_text().rpartition(")")[2].split()
+    except OSError:
+      continue  # it has just ended
+    parents[int(file.parent.name)] = int(fields[1])
+    ticks[int(file.parent.name)] = int(fields[11]) + int(fields[12])
+  family = [os.getpid()]
+  for parent in family:
+    family += [pid for pid, above in parents.items() if above == parent]
+  return total + sum(ticks[pid] for pid in family[1:]) / os.sysconf(
+      "SC_CLK_TCK")
 
 
 def _peak_mib() -> float:
@@ -87,6 +108,7 @@ class Side:
     """Ends it."""
     self._process.stdin.close()
     self._process.wait()
+    self._process.stdout.close()
 
 
 def race(sides: Mapping[str, Side], task: str, rounds: int,

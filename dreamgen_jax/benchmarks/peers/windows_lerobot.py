@@ -5,7 +5,7 @@
 FOLDER holds LeRobot v3 datasets lerobot-SIZE, written by `benchmarks.windows`.
 A task "SIZE FRAMES WINDOWS" draws so many windows. Needs lerobot and
 torchcodec. Frames are handed over as uint8, which spares LeRobot its
-conversion to float32; nothing is copied between processes.
+conversion to float32; two workers, as Octo's and ours have two threads or more.
 """
 
 import functools
@@ -39,7 +39,7 @@ def _windows(folder, size, frames):
                                row["dataset_to_index"] - frames + 1)]
   loader = torch.utils.data.DataLoader(
       torch.utils.data.Subset(data, starts), batch_size=2, shuffle=True,
-      drop_last=len(starts) > 1)
+      drop_last=len(starts) > 1, num_workers=2, persistent_workers=True)
 
   def endless():
     while True:
