@@ -7,6 +7,8 @@ from typing import Any
 from dreamgen_jax import errors, interfaces, registry
 
 KINDS = ("world_models", "labelers", "policies")
+# How a model runs rather than what it is: all values count as these.
+RUNNING = {"remat": "none"}
 
 
 def build(kind: str, spec: Mapping[str, Any], **fixed: Any) -> Any:
@@ -77,7 +79,7 @@ def _sizes(config: Any) -> dict[str, Any]:
   """Field -> value, parts in turn; see `interfaces.LATER`."""
   values = {}
   for field in dataclasses.fields(config):
-    value = getattr(config, field.name)
+    value = RUNNING.get(field.name, getattr(config, field.name))
     if field.metadata != interfaces.LATER or value != field.default:
       values[field.name] = (
           _sizes(value) if dataclasses.is_dataclass(value) else value)

@@ -7,7 +7,7 @@ import pytest
 from dreamgen_jax import errors, main, options
 from dreamgen_jax.data import rlds
 from dreamgen_jax.sims.tabletop import tasks
-from dreamgen_jax.stages import artefact, pipeline
+from dreamgen_jax.stages import artefact, models, pipeline
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "quickstart.py"
@@ -137,6 +137,14 @@ def test_steps_come_after_what_they_read():
   assert road.index("finetune") < road.index("dreams") < road.index("neural")
   assert road.index("policy_neural") < road.index("evaluation")
   assert road[-1] == "report"
+
+
+def test_how_a_model_runs_is_no_part_of_the_key():
+  spec = dict(name="wan", preset="nano", kw={})
+  assert models.resolve(spec) == models.resolve(
+      spec | dict(kw=dict(transformer=dict(remat="dots"))))
+  assert models.resolve(spec) != models.resolve(
+      spec | dict(kw=dict(transformer=dict(layers=3))))
 
 
 def test_a_preset_is_part_of_the_key():

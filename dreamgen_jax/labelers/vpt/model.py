@@ -94,7 +94,7 @@ PRESETS = {
         action_dim=5, horizon=5, frames=5, camera_size=64, crop=1.0,
         resizes=(64,), vision_width=64, vision_depth=3, vision_heads=2,
         vision_mlp=256, patch=8, width=128, heads=4, depth=3, dropout=0.0,
-        embodiments=8),
+        embodiments=8, remat="full"),
 }
 
 RULES = [

@@ -114,7 +114,7 @@ def wander(
     targets = experts.wander(
         env.world, worlds.stream(seed, worlds.EXPERT, "wander"))
     track, _ = _run(env, observation, targets, length)
-    return types.Episode(**track, instruction="move about",
+    return types.Episode(**track, instruction="move",
                          **_record(env, robot, verb, scene, seed, spread))
 
 

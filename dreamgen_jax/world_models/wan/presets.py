@@ -44,11 +44,12 @@ PRESETS = {
         t5.PRESETS["umt5_xxl"], given="replace", frames=121, height=704,
         width=1280, video_hz=24.0, sample_shift=5.0, steps=50,
         negative=_NEGATIVE),
-    # Trained from nothing on a simulated tabletop; see nano/README.md.
+    # Trained from nothing on a simulated tabletop; see nano/README.md. CPUs
+    # compute faster again than they write what a scan keeps.
     "nano": model.Config(
         dit.Config(width=192, heads=3, layers=8, ffn=768, in_channels=18,
                    out_channels=8, patch=(1, 4, 4), text_dim=128, text_len=16,
-                   freq_dim=128),
+                   freq_dim=128, remat="full"),
         vae.PRESETS["nano"],
         t5.Config(vocabulary=512, width=128, heads=4, head_dim=32, ffn=256,
                   layers=2, bias_everywhere=True),
@@ -58,7 +59,7 @@ PRESETS = {
     "wan2_2_nano": model.Config(
         dit.Config(width=128, heads=2, layers=6, ffn=512, in_channels=8,
                    out_channels=8, patch=(1, 4, 4), text_dim=96, text_len=16,
-                   freq_dim=128),
+                   freq_dim=128, remat="full"),
         vae.PRESETS["nano_2_2"],
         t5.Config(vocabulary=512, width=96, heads=3, head_dim=32, ffn=192,
                   layers=2, bias_everywhere=True),
