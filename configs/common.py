@@ -34,8 +34,8 @@ WORLD_MODELS = {
 
 # The labelers: `--config.labeler_model=NAME`. What is commanded at one frame is
 # reached at the next, which is all that a pair needs; a clip shows more. To
-# tell where the robot is teaches to see (after 1600 steps, RMSE of x 1.1 cm with
-# `state`, 1.8 without).
+# tell where the robot is teaches to see: after 1600 steps, RMSE of x was 1.1 cm
+# with `state`, 1.8 without.
 LABELERS = {
     "idm_nano": dict(
         model=dict(name="idm", preset="nano", kw=dict(

@@ -58,7 +58,8 @@ def get_config(arg=None):
       scenes=("marble", "slate", "felt", "brick"),
       episodes=720 if long else 240, **anywhere)
   # The robot by itself, touching nothing: how its motions look, for the
-  # labeler, which would else guess what it does from what it was shown.
+  # labeler, which would else guess what it does from what it was shown, and
+  # for the world model, which would else paint other arms at new verbs.
   config.wander = common.section(
       what="wander", verbs=SEEN + NOVEL, first_seed=6_000_000,
       episodes=400 if long else 200, **sim)
@@ -70,7 +71,7 @@ def get_config(arg=None):
       stage="finetune", model=nano | dict(kw=world_model["tune"]),
       camera=camera, text_dropout=world_model["text_dropout"],
       inputs=dict(demonstrations="demonstrations", rehearsal="rehearsal",
-                  heldout="heldout"),
+                  wander="wander", heldout="heldout"),
       lora=dict(rank=16, alpha=16.0, quantize=None,
                 match=r"blocks/.*(q|k|v|o|ffn_in|ffn_out)$"),
       batch_size=8, evaluate_clips=24, sampler=sampler,

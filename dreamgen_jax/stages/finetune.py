@@ -4,10 +4,10 @@ Reads demonstrations (RLDS), cut into clips of config.frame_buckets (numbers of
 frames; else the model's own), and a base model, which config.lora.quantize
 holds in 8 or 4 bits. Any further input but `heldout` gets an equal share of
 each batch: videos of what the base knows already, so that tuning on one skill
-of one robot does not cost the others, or of the robot by itself. Writes `checkpoint` (adapters, or whole
-transformers where config.lora is None), `samples/` (what is dreamed of
-held-out clips as training goes), and `examples.npz`: held-out clips beside
-what prior and tuned model dream of them.
+of one robot does not cost the others, or of the robot by itself. Writes
+`checkpoint` (adapters, or whole transformers where config.lora is None),
+`samples/` (what is dreamed of held-out clips as training goes), and
+`examples.npz`: held-out clips beside what prior and tuned model dream of them.
 """
 
 import dataclasses
