@@ -84,14 +84,14 @@ def get_config(arg=None):
       camera=camera, shards=8, adapters=(), **sampler)
   # --- stage 3: label --------------------------------------------------------
   config.seen = common.section(
-      stage="repaint", camera=camera, levels=(0.5, 0.9), shards=4,
+      stage="repaint", camera=camera, levels=(0.0, 0.8), shards=4,
       inputs=dict(world_model="finetune", demonstrations="demonstrations"))
   config.labeler = common.section(
       stage="train_labeler", cameras=(camera,),
       inputs=dict(demonstrations="demonstrations", wander="wander",
                   seen="seen", heldout="heldout"),
       **common.labeler(options.labeler_model), train=common.train(
-          2400 if long else 1600, 32, common.optim(1.5e-3, 50), ema=True))
+          4800 if long else 2400, 32, common.optim(1.5e-3, 50), ema=True))
   label = dict(stage="label", samples=8, weights="uniform", batch_size=17,
                shards=4)
   config.neural = common.section(
