@@ -86,6 +86,7 @@ class Sizes:
   horizon: int = 5
   n_obs_steps: int = 2
   action_dim: int = 5
+  cameras: tuple[str, ...] = ()
 
 
 def test_what_is_kept_goes_to_the_policy_in_its_units():

@@ -149,4 +149,4 @@ def test_the_trained_nano_model_loses_little():
     apart[kind] = np.abs(error(base) / truth - 1).max()
   # Kernels that were 2 % too large would be 6e-2 apart.
   assert 0 < apart["int8"] < 2e-3
-  assert apart["int8"] < apart["nf4"] < 6e-3
+  assert apart["int8"] < apart["nf4"] < 1e-2

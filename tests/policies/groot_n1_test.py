@@ -291,7 +291,7 @@ def test_observations_that_do_not_fit(model, params):
     call(**{"image/wrist": None})
   with pytest.raises(errors.DataError, match="state has 3 values; .* for 5"):
     call(state=np.zeros((1, 1, 3), np.float32))
-  with pytest.raises(errors.DataError, match="action has 6 values; .* for 5"):
+  with pytest.raises(errors.DataError, match="6 values, .* 4 steps of 5"):
     act(model.loss, params, jax.random.key(0), batch | {
         "action": np.zeros((1, 4, 6), np.float32)})
   with pytest.raises(errors.DataError, match="reads square images"):
