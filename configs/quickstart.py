@@ -72,11 +72,11 @@ def get_config(arg=None):
       camera=camera, text_dropout=world_model["text_dropout"],
       inputs=dict(demonstrations="demonstrations", rehearsal="rehearsal",
                   wander="wander", heldout="heldout"),
-      lora=dict(rank=16, alpha=16.0, quantize=None,
+      lora=dict(rank=32 if long else 16, alpha=16.0, quantize=None,
                 match=r"blocks/.*(q|k|v|o|ffn_in|ffn_out)$"),
       batch_size=8, evaluate_clips=24, sampler=sampler,
       train=common.train(
-          1000 if long else 350, 16,
+          2400 if long else 350, 16,
           common.optim(1e-3, 20, weight_decay=0.0), trainable="^lora/"))
   # --- stage 2: dream --------------------------------------------------------
   config.dreams = common.section(
@@ -91,7 +91,7 @@ def get_config(arg=None):
       inputs=dict(demonstrations="demonstrations", wander="wander",
                   seen="seen", heldout="heldout"),
       **common.labeler(options.labeler_model), train=common.train(
-          4800 if long else 2400, 32, common.optim(1.5e-3, 50), ema=True))
+          6000 if long else 2400, 32, common.optim(1.5e-3, 50), ema=True))
   label = dict(stage="label", samples=8, weights="uniform", batch_size=17,
                shards=4)
   config.neural = common.section(

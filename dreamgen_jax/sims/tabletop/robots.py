@@ -96,8 +96,11 @@ def _link(name, position, axis, limits, shapes, child, quat=(1, 0, 0, 0),
   )
 
 
-def _hand(paint, position, quat, palm, length, width) -> str:
-  """The gripper: `palm` half sizes, fingers of `length`, `width` half."""
+def _hand(paint, position, quat, palm, length, width, mount="") -> str:
+  """The gripper: `palm` half sizes, fingers of `length`, `width` half.
+
+  `mount` is MJCF of what else it carries; it touches nothing.
+  """
   finger_base = 2 * palm[2] - 0.002
   tip = finger_base + length - 0.014
 
@@ -125,7 +128,7 @@ def _hand(paint, position, quat, palm, length, width) -> str:
       f'<site name="tip" pos="0 0 {tip:.5g}" size=".004" rgba="0 0 0 0"/>'
       '<camera name="wrist" pos=".075 0 -.01" xyaxes="0 1 0 .9 0 .25" '
       'fovy="72"/>'
-      + finger("finger_left", "1 0 0 0")
+      + mount + finger("finger_left", "1 0 0 0")
       + finger("finger_right", "0 0 0 1")
       + "</body>"
   )
@@ -139,8 +142,10 @@ def _panda(paint: Paint) -> str:
   g, main, dark = paint.girth, paint.main, paint.dark
   back, forth = (1, -1, 0, 0), (1, 1, 0, 0)
   turn = (np.cos(np.pi / 8), 0, 0, -np.sin(np.pi / 8))
+  # The body of the wrist camera shows which way the hand has turned.
   chain = _hand(paint, (0, 0, 0.107), turn, (0.022, 0.066, 0.03), 0.058,
-                0.0115)
+                0.0115, _box((0.065, 0, -0.032), (0.03, 0.022, 0.021),
+                             (0.75, 0.15, 0.75)))
   chain = _link(
       "panda7", (0.088, 0, 0), (0, 0, 1), (-2.89, 2.89),
       [_cylinder((0, 0, 0), (0, 0, 0.105), 0.036 * g, dark)],
