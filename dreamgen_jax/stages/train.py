@@ -265,6 +265,7 @@ def fit(
         if last or step % config.log_steps == 0:
           pending = (step, scalars, fault)
         if evaluate and (last or step % config.eval_steps == 0):
+          jax.block_until_ready(scalars)  # its time is the step's
           with watch.spending("evaluate"):
             watch.scalars(step, evaluate(full(state), step))
         if last or stop or due(step):
