@@ -13,6 +13,7 @@ UNITS = {"m": ("length", 1.0), "cm": ("length", 1e-2), "mm": ("length", 1e-3),
          "s": ("time", 1.0), "ms": ("time", 1e-3), "us": ("time", 1e-6),
          "ns": ("time", 1e-9)}
 GRIPPERS = ("open", "closed")
+CODES = ("int32", "int64")  # of letters, where a text is a list
 _TURN = {"rad": 2 * np.pi, "deg": 360.0}
 OVER_TIME = ("", "settle", "command", "difference", "next")
 _SETTLED = 0.05  # from either end of [0, 1] (Octo's rule)
@@ -99,9 +100,12 @@ def names(given: layout.Layout, found: description.Description
           + registry.nearest(path, short))
     resolved[path] = name
     there = found.fields[name]
-    is_picture = there.coding == "image" or (
+    # Encoded pictures may be called strings, and sentences lists of codes.
+    is_picture = there.coding in ("image", "text") or (
         there.dtype == "uint8" and len(there.shape) == 3)
-    fits = {"text": there.coding == "text" or there.dtype == "int32",
+    is_text = there.coding == "text" or there.dtype == "uint8" or (
+        there.dtype in CODES and bool(there.shape))
+    fits = {"text": is_text,
             "image": there.in_steps and is_picture,
             "number": there.coding not in ("text", "image") and there.size > 0,
             "any": True}
@@ -184,6 +188,10 @@ def _check(column: layout.Column, key: types.Key, what: str) -> None:
           f"{column.path!r} is said to be the {name} "
           f"{getattr(column, name)!r}, but the embodiment does not say which "
           f"{name} its {what} is; give its Key {name}=....")
+  if column.rotation and key.unit == "deg":
+    raise errors.DataError(
+        f"The {what} is a rotation, and those are kept in radians; give its "
+        "Key unit='rad', and its Column the unit 'deg' if it is recorded so.")
 
 
 def _ratio(column: layout.Column, key: types.Key) -> float:

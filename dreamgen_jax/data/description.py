@@ -1,22 +1,29 @@
 """What a TFDS folder says of itself, without TensorFlow: features and files.
 
 Folders may be local, or remote (gs://, s3://) where etils finds a library for
-them, such as gcsfs.
+them, such as gcsfs. Where features.json is missing, the features are those that
+the first records show.
 """
 
 import dataclasses
+import itertools
 import math
 import os
 import pathlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.core import dataset_info, naming
+from tensorflow_datasets.core import splits as tfds_splits
 
 from dreamgen_jax import errors
+from dreamgen_jax.data import example, pictures, ranges, records
 
-_INFO = "dataset_info.json"
+_INFO, _FEATURES = "dataset_info.json", "features.json"
+_LOOKED_AT = 4  # records that tell what a dataset holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +76,7 @@ class Description:
     shards: all splits' files, in order.
     format: "tfrecord" or "array_record".
     metadata: what the builder added.
+    guessed: whether the fields are those of the first records.
   """
 
   path: str
@@ -77,6 +85,7 @@ class Description:
   shards: tuple[Shard, ...]
   format: str
   metadata: dict[str, Any]
+  guessed: bool = False
 
   @property
   def splits(self) -> list[str]:
@@ -92,8 +101,10 @@ def read(path: str | os.PathLike) -> Description:
   """
   folder = find(path)
   try:
+    if not (epath.Path(folder) / _FEATURES).exists():
+      return _without_features(folder)
     info = tfds.builder_from_directory(folder).info
-    shards = _shards(folder, info)
+    shards = _shards(folder, info.splits)
     return Description(
         path=folder, name=info.name,
         fields=dict(sorted(_fields(info.features).items())),
@@ -130,6 +141,69 @@ def find(path: str | os.PathLike) -> str:
       f"{path} is not a finished TFDS dataset: it has no {_INFO}.")
 
 
+def first_records(shards: Iterable[Shard], format: str
+                  ) -> list[dict[str, example.Feature]]:
+  """The features of a few records of the first file that is there."""
+  file = next(shard.file for shard in shards if shard.found)
+  with records.opened(file, format) as record:
+    return [example.features(ranges.Part.of(record(*place).read()))
+            for place in itertools.islice(
+                records.scan(file, format), _LOOKED_AT)]
+
+
+def _without_features(folder: str) -> Description:
+  info = dataset_info.read_proto_from_builder_dir(folder)
+  format = info.file_format or "tfrecord"
+  shards = tuple(_shards(folder, tfds_splits.SplitDict.from_proto(
+      info.splits, naming.ShardedFileTemplate(
+          data_dir=epath.Path(folder), dataset_name=info.name,
+          filetype_suffix=format))))
+  return Description(
+      path=folder, name=info.name,
+      fields=guess(first_records(shards, format)),
+      shards=shards, format=format, metadata={}, guessed=True)
+
+
+def guess(found: Sequence[Mapping[str, example.Feature]]) -> dict[str, Field]:
+  """Fields by what some records hold.
+
+  A group ("steps/...") has as many steps as pictures, or as its shortest list
+  is long; lists that are a whole multiple of that, the same in all records,
+  have a value per step.
+  """
+  held = [{name: feature.values() for name, feature in each.items()}
+          for each in found]
+  steps = []
+  for values in held:
+    counts: dict[str, tuple[bool, int]] = {}
+    for name, value in values.items():
+      here = not pictures.are(value), len(value)
+      counts[_group(name)] = min(counts.get(_group(name), here), here)
+    steps.append({group: count for group, (_, count) in counts.items()})
+  fields = {}
+  for name in sorted(set().union(*held)):
+    lists = [(values[name], n[_group(name)])
+             for values, n in zip(held, steps, strict=True) if name in values]
+    in_steps = all(n > 1 and not len(value) % n for value, n in lists)
+    widths = {len(value) // n if in_steps else len(value)
+              for value, n in lists}
+    in_steps = in_steps and len(widths) == 1
+    width = widths.pop() if len(widths) == 1 else None
+    shape = () if width == 1 else (width,)
+    first = lists[0][0]
+    if isinstance(first, np.ndarray):
+      fields[name] = Field(shape, first.dtype.name, "numbers", in_steps)
+    elif pictures.are(first):
+      fields[name] = Field((None, None, 3), "uint8", "image", in_steps)
+    else:
+      fields[name] = Field(shape, "text", "text", in_steps)
+  return fields
+
+
+def _group(name: str) -> str:
+  return name.rpartition("/")[0] and name.partition("/")[0]
+
+
 def _fields(feature: Any, name: str = "", in_steps: bool = False
             ) -> dict[str, Field]:
   """Path -> field, of a feature and all that is in it."""
@@ -151,17 +225,19 @@ def _fields(feature: Any, name: str = "", in_steps: bool = False
   else:
     way = getattr(getattr(feature, "_encoding", None), "value", "none")
     coding = {"none": "numbers", "bytes": "raw"}.get(str(way), str(way))
+  shape = tuple(feature.shape)
+  if not in_steps and shape[:1] == (None,) and coding != "image":
+    shape, in_steps = shape[1:], True  # one array for all steps
   return {name: Field(
-      tuple(feature.shape), "text" if coding == "text" else dtype.name, coding,
-      in_steps)}
+      shape, "text" if coding == "text" else dtype.name, coding, in_steps)}
 
 
-def _shards(folder: str, info: Any) -> list[Shard]:
+def _shards(folder: str, splits: Mapping[str, Any]) -> list[Shard]:
   there = {child.name for child in epath.Path(folder).iterdir()}
   found = [
       Shard(name, number, os.fspath(file), count,
             pathlib.PurePosixPath(file).name in there)
-      for name, split in info.splits.items()
+      for name, split in splits.items()
       for number, (file, count) in enumerate(
           zip(split.filepaths, split.shard_lengths, strict=True))]
   if not any(shard.found for shard in found):

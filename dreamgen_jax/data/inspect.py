@@ -6,7 +6,8 @@
 NAME is a registered dataset, a Python file that exports DATASET, or the folder
 of a dataset that this package wrote. Prints features, episodes, statistics and
 every problem; the page shows sample episodes. The exit code is 1 if an episode
-or a file is bad. Without a name, prints the features that there are.
+or a file is bad. Without a name, prints the features that there are, with the
+first episode's values.
 """
 
 import dataclasses
@@ -27,6 +28,8 @@ from dreamgen_jax.data import (
     inspect_page,
     layout,
     normalize,
+    pictures,
+    ranges,
     record,
     source,
 )
@@ -41,6 +44,7 @@ HELP = {
     "html": ("", "page to write"),
     "episodes": (4, "sample episodes on the page"),
 }
+_FEW, _SHOWN = 3, 16  # values that are told one by one, numbers of a vector
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -160,11 +164,35 @@ def undeclared(found: description.Description) -> Iterator[str]:
     yield (f"  {split:12} {sum(shard.count for shard in shards)} episodes in "
            f"{len(shards)} {found.format} files, "
            f"{sum(shard.found for shard in shards)} of them there")
-  yield "Features"
+  yield "Features, and what the first episode has of them" + (
+      " (there is no features.json: as the first records look)"
+      if found.guessed else "")
+  first = description.first_records(found.shards, found.format)[0]
   width = max(map(len, found.fields))
   for name, field in found.fields.items():
-    yield f"  {name:{width}}  {field!s:18} " + (
-        "per step" if field.in_steps else "per episode")
+    held = _in_short(first[name].values(), field.size) if name in first else (
+        "nothing")
+    yield (f"  {name:{width}}  {field!s:18} "
+           f"{'per step' if field.in_steps else 'per episode':12} {held}")
+
+
+def _in_short(values: Any, size: int) -> str:
+  """A few words on all values of a feature, of `size` numbers each."""
+  if not len(values):
+    return "nothing"
+  if pictures.are(values):
+    height, width, _ = pictures.decode([ranges.Part.of(values[0])])[0].shape
+    return f"{len(values)} pictures of {width}x{height}"
+  if isinstance(values, list):
+    text = values[0][:40].decode(errors="replace")
+    return repr(text) if text.isprintable() else f"{len(values[0])} bytes"
+  columns = values.reshape(-1, size) if size and not len(values) % size else (
+      values[:, None])
+  some = [np.unique(column) for column in columns.T[:_SHOWN]]
+  return "; ".join(
+      f"{found[0]:.4g} to {found[-1]:.4g}" if len(found) > _FEW
+      else ", ".join(f"{value:.4g}" for value in found)
+      for found in some) + "; ..." * (columns.shape[1] > _SHOWN)
 
 
 def _facts(found: Any) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import PIL
@@ -11,7 +12,13 @@ from PIL import Image
 from dreamgen_jax import errors
 from dreamgen_jax.data import ranges
 
-_JPEG = b"\xff\xd8\xff"
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
+
+
+def are(values: Sequence[Any]) -> bool:
+  """Whether values of a feature are JPEGs or PNGs."""
+  return len(values) > 0 and isinstance(values[0], bytes) and (
+      values[0].startswith((_JPEG, _PNG)))
 
 
 def decode(parts: Sequence[ranges.Part]) -> np.ndarray:
@@ -26,7 +33,11 @@ def decode(parts: Sequence[ranges.Part]) -> np.ndarray:
   try:
     pixels = [_pixels(part.read()) for part in parts]
     return np.stack(pixels)  # f h w 3
-  except (PIL.UnidentifiedImageError, OSError, ValueError) as error:
+  except PIL.UnidentifiedImageError as error:
+    raise errors.DataError(
+        "a picture is no JPEG, PNG or the like: it begins with "
+        f"{parts[0].read(0, 16)!r}.") from error
+  except (OSError, ValueError) as error:
     raise errors.DataError(f"a picture is damaged: {error}.") from error
 
 

@@ -72,7 +72,8 @@ class Recording:
     path = self._layout.cameras[camera]
     found = self._pictures(path)
     if isinstance(found, np.ndarray):
-      return found[list(frames)]
+      found = found[list(frames)][..., :3]
+      return np.broadcast_to(found, (*found.shape[:3], 3))  # grey, too
     try:
       return pictures.decode([found[i] for i in frames])
     except errors.DataError as error:
@@ -81,7 +82,7 @@ class Recording:
   def instruction(self, draw: int) -> str:
     """Of the sentences that are not empty the one that `draw` says, or ""."""
     found = [text for path in self._layout.instruction
-             if (text := self.text(path))]
+             if (text := self._told(path))]
     return found[draw % len(found)] if found else ""
 
   def success(self) -> bool | None:
@@ -102,15 +103,12 @@ class Recording:
                    given.embodiment.clock.control_hz)
 
   def text(self, path: str) -> str:
-    """A text, that of the first step if there are several; codes are joined."""
+    """A text, that of the first step if there are several; numbers are joined.
+    """
     name = self._names[path]
     values = self._feature(name).values()
     if isinstance(values, np.ndarray):
-      size = max(1, self._fields[name].size)
-      codes = values[:size].tolist()
-      if self._fields[name].dtype == "int32" and size > 1:
-        return "".join(map(chr, codes)).split("\0")[0].strip()
-      return ",".join(map(str, codes))
+      return ",".join(map(str, values[:max(1, self._fields[name].size)]))
     return values[0].decode(errors="replace").strip() if values else ""
 
   def numbers(self, path: str) -> np.ndarray:
@@ -122,6 +120,19 @@ class Recording:
     if path not in self._read:
       self._read[path] = self._rows(self._names[path])
     return self._read[path]
+
+  def _told(self, path: str) -> str:
+    """A sentence, which may be a list of letters' codes; "" if it is not there.
+    """
+    name = self._names[path]
+    if name not in self._features:
+      return ""
+    codes = self._features[name].values()
+    if not isinstance(codes, np.ndarray):
+      return self.text(path)
+    size = self._fields[name].size
+    found = bytes(codes[:size if size > 1 else None].astype(np.uint8))
+    return found.split(b"\0")[0].decode(errors="replace").strip()
 
   def _rows(self, name: str) -> np.ndarray:
     field, values = self._fields[name], self._feature(name).values()
@@ -141,7 +152,7 @@ class Recording:
     """The encoded picture of every step, or u8[n,h,w,3]."""
     name = self._names[path]
     field = self._fields[name]
-    if field.coding == "image":
+    if field.coding in ("image", "text"):
       return _parts(self._feature(name).part)
     return self.numbers(path).reshape(-1, *field.shape).astype(np.uint8)
 

@@ -108,7 +108,8 @@ class Source:
       raise errors.DataError(
           f"{self.path} has no good episode in its split {split!r}: "
           f"{len(rows['hash'])} in all, problems: "
-          f"{self.counts() or 'none'}.")
+          f"{self.counts() or 'none'}. "
+          + "".join(map(str, self.problems[:1])))
 
   def __len__(self) -> int:
     return len(self._rows["hash"])

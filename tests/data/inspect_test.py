@@ -85,8 +85,11 @@ def test_a_dataset_of_our_own(run, tmp_path, embodiment, episodes):
 def test_a_folder_without_a_layout(run, folder):
   code, said = run(path=folder)
   assert code == 0 and "train        5 episodes in 2 tfrecord files" in said
-  assert re.search("frames/proprio/pose +float64.7. +per step", said)
-  assert re.search("info/good +bool +per episode", said)
+  assert re.search("frames/command +int32.1. +per step +-1, 0, 1", said)
+  assert re.search("frames/time +int64 +per step +0 to 500", said)
+  assert re.search("cams/a .* 6 pictures of 16x16", said)
+  assert re.search("info/good +bool +per episode +1", said)
+  assert re.search("info/words +text +per episode +'reach for 0'", said)
 
 
 def test_what_cannot_be_looked_at(run, folder):

@@ -239,7 +239,8 @@ def test_filters_leave_out_failures_and_cut_idle_stretches(tmp_path):
 @pytest.mark.parametrize("changes, words", [
     (dict(cameras={"front": "cams/c"}),
      "'cams/c', which .* does not have; it has: cams/a image\\[16, 16, 3"),
-    (dict(cameras={"front": "words"}), "must be an image per step; 'words' of"),
+    (dict(cameras={"front": "info/words"}), "must be an image per step; 'info"),
+    (dict(cameras={"front": "words"}), "JPEG, PNG .* it begins with b'touch"),
     (dict(cameras={"top": "cams/a"}), "has the cameras \\['top'\\]; 'arm' has"),
     (dict(instruction=("proprio/pose",)), "must be a text; 'proprio/pose'"),
     (dict(action={"move": "proprio/pose[0:2]", "gripper_close": "command"}),
@@ -266,34 +267,40 @@ def test_a_wrong_layout_is_one_sentence(folder, changes, words):
 
 
 def test_odd_features(tmp_path):
-  """Steps in a Sequence, PNGs, zipped arrays, matrices, texts as codes."""
+  """Steps in a Sequence, PNGs called strings, zipped arrays, matrices, texts as
+  codes, one array for all steps."""
   def png(i):
     file = io.BytesIO()
     Image.fromarray(np.full((6, 5), 10 * i, np.uint8)).save(file, "PNG")
     return file.getvalue()
 
   features = F.FeaturesDict({"episode": F.Sequence({
-      "eye": F.Image(shape=(None, None, 1)),
+      "eye": F.Image(shape=(None, None, 1)), "palm": F.Text(),
+      "grey": F.Tensor(shape=(2, 2, 1), dtype=np.uint8),
       "at": F.Tensor(shape=(3,), dtype=np.float64, encoding="zlib"),
-      "pose": F.Tensor(shape=(2, 2), dtype=np.float32),
       "shut": F.Scalar(dtype=np.bool_),
-      "told": F.Tensor(shape=(16,), dtype=np.int32)})})
+      "told": F.Tensor(shape=(16,), dtype=np.int32)}),
+      "pose": F.Tensor(shape=(None, 2, 2), dtype=np.float32)})
   told = np.zeros((4, 16), np.int32)
   told[:, :5] = [ord(letter) for letter in "press"]
   path = recorded.write(tmp_path / "d", features, [{"episode": {
       "eye": [png(i) for i in range(4)],
+      "palm": [png(i) for i in range(4)],
+      "grey": np.full((4, 2, 2, 1), k, np.uint8),
       "at": [zlib.compress((np.arange(3.0) + i + k).tobytes())
              for i in range(4)],
+      "shut": np.arange(4) % 2 == 0, "told": told},
       "pose": np.arange(16, dtype=np.float32).reshape(4, 2, 2) + k,
-      "shut": np.arange(4) % 2 == 0, "told": told}} for k in range(3)])
+  } for k in range(3)])
   robot = types.Embodiment(
       "odd", 0, (types.Key("at", 3),),
       (types.Key("ends", 2),
        types.Key("close", 1, kind="binary", gripper="closed")),
-      {"eye": "front"}, types.Clock(5.0, 5.0))
+      dict.fromkeys(("eye", "palm", "grey"), "front"), types.Clock(5.0, 5.0))
   found = source.Source(layout.Layout(
       embodiment=robot, steps="episode", state={"at": "at"},
-      action={"ends": "pose[0,3]", "close": "shut"}, cameras={"eye": "eye"},
+      action={"ends": "pose[0,3]", "close": "shut"},
+      cameras={name: name for name in robot.cameras},
       instruction=("told",)), path, split="all")
   assert len(found) == 3 and not found.problems
   episode = found.episode(2)  # the odd one of three is in the second file
@@ -303,6 +310,28 @@ def test_odd_features(tmp_path):
       episode.action, [[1 + 4 * i, 4 + 4 * i, (i + 1) % 2] for i in range(4)])
   assert episode.video["eye"].shape == (4, 6, 5, 3)
   assert (episode.video["eye"][3] == 30).all()
+  np.testing.assert_array_equal(episode.video["palm"], episode.video["eye"])
+  np.testing.assert_array_equal(
+      episode.video["grey"], np.full((4, 2, 2, 3), 1))
+
+
+def test_a_folder_without_features(tmp_path):
+  path = recorded.write(tmp_path / "d", FEATURES, [make(i) for i in range(6)])
+  seen = dataclasses.replace(LAYOUT, cameras={"front": "cams/a"})
+  wanted = source.Source(seen, path, split="all")
+  (path / "features.json").unlink()
+  found = source.Source(seen, path, split="all")
+  assert found.description.guessed and not wanted.description.guessed
+  fields = found.description.fields
+  assert str(fields["frames/proprio/pose"]) == "float32[7]"
+  assert str(fields["frames/words"]) == "text"
+  assert fields["frames/words"].in_steps and not fields["info/words"].in_steps
+  for i in range(6):
+    a, b = wanted.episode(i), found.episode(i)
+    assert a.instruction == b.instruction and a.success == b.success
+    for name in ("state", "action"):
+      np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    np.testing.assert_array_equal(a.video["front"], b.video["front"])
 
 
 def test_layouts_travel_as_plain_values():
