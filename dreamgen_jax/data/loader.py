@@ -115,20 +115,21 @@ class Buckets:
       loader.close()
 
 
-def bucketed(buckets: Sequence[Sequence[Any]], batch_size: int, seed: int, *,
-             then: Callable[[dict], dict] | None = None,
+def bucketed(buckets: Sequence[Sequence[tuple[Any, float]]], batch_size: int,
+             seed: int, *, then: Callable[[dict], dict] | None = None,
              host: int = 0, hosts: int = 1) -> Loader | Buckets:
   """Batches that are each of one bucket, as often as it has samples.
 
   Args:
-    buckets: the sources of each, in equal shares; shapes are the bucket's own.
+    buckets: each one's pairs of (source, weight), as `loader` has them; shapes
+      are the bucket's own.
     batch_size, seed, then, host, hosts: see `loader`.
   """
   loaders = [
-      loader([(source, 1.0) for source in sources], batch_size, seed, then=then,
-             host=host, hosts=hosts)
+      loader(sources, batch_size, seed, then=then, host=host, hosts=hosts)
       for sources in buckets]
   if len(loaders) == 1:
     return loaders[0]
   return Buckets(
-      loaders, [sum(map(len, sources)) for sources in buckets], seed)
+      loaders, [sum(len(source) for source, _ in sources)
+                for sources in buckets], seed)

@@ -7,7 +7,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from dreamgen_jax import errors
+from dreamgen_jax import errors, registry
 
 _EPOCHS = 10**6  # plain `repeat()` overflows Grain's lengths
 
@@ -52,27 +52,39 @@ def mix(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int,
   return mixed if then is None else mixed.map(then)
 
 
-def by_embodiment(sources: Sequence[tuple[Any, float]],
-                  shares: Mapping[str, float]) -> list[tuple[Any, float]]:
-  """The same sources, weighted so that each embodiment has its share.
+def weights(datasets: Mapping[str, Any], given: Mapping[str, float] | None,
+            shares: Mapping[str, float] | None) -> dict[str, float]:
+  """How often each input of a stage is drawn, up to a common factor.
 
   Args:
-    sources: pairs of (source with `episodes`, weight among its embodiment's).
-    shares: embodiment's name -> share of all samples, up to a common factor.
+    datasets: input -> what has a `weight` (its layout's) and an `embodiment`.
+    given: input -> weight in place of its own; None changes none.
+    shares: embodiment's name -> share of all samples, in which its inputs are
+      drawn by their weights; None lets the weights decide alone.
 
   Raises:
-    DataError: an embodiment without a share, or a share without a source.
+    ConfigError: a weight of no input, an embodiment without a share, or a
+      share without an input.
   """
-  names = [source.episodes.embodiment.name for source, _ in sources]
-  if set(names) != set(shares):
-    raise errors.DataError(
-        f"The sources are of the embodiments {sorted(set(names))}; shares are "
-        f"given for {sorted(shares)}.")
-  total = dict.fromkeys(names, 0.0)
-  for name, (_, weight) in zip(names, sources, strict=True):
-    total[name] += weight
-  return [(source, shares[name] * weight / total[name])
-          for name, (source, weight) in zip(names, sources, strict=True)]
+  for name in given or ():
+    if name not in datasets:
+      raise errors.ConfigError(
+          f"config.weights names {name!r}, which is no input; have: "
+          f"{', '.join(datasets)}." + registry.nearest(name, list(datasets)))
+  found = {name: float((given or {}).get(name, dataset.weight))
+           for name, dataset in datasets.items()}
+  if not shares:
+    return found
+  robots = {name: dataset.embodiment.name for name, dataset in datasets.items()}
+  if set(robots.values()) != set(shares):
+    raise errors.ConfigError(
+        f"The inputs are of the embodiments {sorted(set(robots.values()))}; "
+        f"config.shares is given for {sorted(shares)}.")
+  total = dict.fromkeys(shares, 0.0)
+  for name, weight in found.items():
+    total[robots[name]] += weight
+  return {name: shares[robots[name]] * weight / total[robots[name]]
+          for name, weight in found.items()}
 
 
 class _ShuffledWindows(grain.MapDataset):

@@ -26,6 +26,7 @@ class Episodes(Protocol):
   index: dict[str, np.ndarray]
   clock: types.Clock
   digest: str
+  weight: float
 
   def __len__(self) -> int:
     """Number of episodes."""
@@ -52,6 +53,7 @@ class Memory:
     self.embodiment, self.clock = dataset.embodiment, dataset.clock
     self.index, self.ids = dataset.index, dataset.ids
     self.path, self.digest = dataset.path, dataset.digest
+    self.weight = dataset.weight
     self._held: dict[int, types.Episode] = {}
     self._lock = threading.Lock()
 

@@ -2,9 +2,10 @@
 
 Reads demonstrations (RLDS), cut into clips of config.frame_buckets (numbers of
 frames; else the model's own), and a base model, which config.lora.quantize
-holds in 8 or 4 bits. Any further input but `heldout` gets an equal share of
-each batch: videos of what the base knows already, so that tuning on one skill
-of one robot does not cost the others, or of the robot by itself. Writes
+holds in 8 or 4 bits. Any further input but `heldout` gets a share of each batch
+(`data.mix.weights`; equal ones by default): videos of what the base knows
+already, so that tuning on one skill of one robot does not cost the others, or
+of the robot by itself. Writes
 `checkpoint` (adapters, or whole transformers where config.lora is None),
 `samples/` (what is dreamed of held-out clips as training goes), and
 `examples.npz`: held-out clips beside what prior and tuned model dream of them.
@@ -26,7 +27,7 @@ from dreamgen_jax import (
     quantize,
     types,
 )
-from dreamgen_jax.data import loader
+from dreamgen_jax.data import loader, mix
 from dreamgen_jax.stages import heldout as heldout_lib
 from dreamgen_jax.stages import latents, models, train, world_model
 
@@ -134,7 +135,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   heldout = heldout_lib.read(
       inputs["heldout"] / "data", base, config, folder / "heldout")
   states = {} if base.model.config.text_sees_frame else world_model.text(
-      base, ["", *(caption for bucket in encoded for clips in bucket
+      base, ["", *(caption for bucket in encoded for clips, _ in bucket
                    for caption in clips.captions)])
 
   def with_text(sample):
@@ -168,18 +169,23 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
 
 def _encoded(config: Any, inputs: dict[str, pathlib.Path],
              base: world_model.Loaded, folder: pathlib.Path
-             ) -> list[list[latents.Latents]]:
-  """For each number of frames, the clips of each dataset that fill it."""
+             ) -> list[list[tuple[latents.Latents, float]]]:
+  """For each number of frames, the clips that fill it, of each dataset."""
   counts = config.get("frame_buckets") or (base.model.config.frames,)
-  found: dict[int, list[latents.Latents]] = {}
-  for name in ("demonstrations", *sorted(
-      inputs.keys() - {"demonstrations", "heldout"})):
-    for model, clips in latents.buckets(
-        inputs[name] / "data", base.model, config.camera, counts):
+  cut = {name: latents.buckets(
+      inputs[name] / "data", base.model, config.camera, counts)
+         for name in ("demonstrations", *sorted(
+             inputs.keys() - {"demonstrations", "heldout"}))}
+  weights = mix.weights(
+      {name: buckets[0][1].episodes for name, buckets in cut.items()},
+      config.get("weights"), config.get("shares"))
+  found: dict[int, list[tuple[latents.Latents, float]]] = {}
+  for name, buckets in cut.items():
+    for model, clips in buckets:
       frames = model.config.frames
-      found.setdefault(frames, []).append(latents.encode(
+      found.setdefault(frames, []).append((latents.encode(
           clips, model, base.params, folder / f"latents_{name}_{frames}",
-          config.batch_size, base.tokenizer))
+          config.batch_size, base.tokenizer), weights[name]))
   return list(found.values())
 
 

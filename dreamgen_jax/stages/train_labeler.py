@@ -23,6 +23,7 @@ from dreamgen_jax.data import (
   catalogue,
   labels,
   loader,
+  mix,
   normalize,
   subset,
   windows,
@@ -74,14 +75,15 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       robot.state, statistics["state"], allow_constant=constant
   ) if decodes else None
   wanted = set(model.example(1))
+  weights = mix.weights(sources, config.get("weights"), config.get("shares"))
   batches = loader.loader(
       [(windows.Pairs(
           windows.Memory(source, config.cameras, size),
           cameras=config.cameras, gap=time_base.gap_seconds,
           horizon=time_base.horizon, normalizer=normalizer,
           frames=getattr(model.config, "frames", 2),
-          state_normalizer=states), source.weight)
-       for source in sources.values()],
+          state_normalizer=states), weights[name])
+       for name, source in sources.items()],
       config.train.batch_size, config.train.seed,
       **train.share(config.train),
       then=lambda sample: {name: sample[name] for name in wanted})

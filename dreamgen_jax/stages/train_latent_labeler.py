@@ -1,10 +1,10 @@
 """Stage 3a, without actions: trains a labeler of latent actions on videos.
 
 Every input but `heldout` and `start` is a dataset of videos, of whatever robot
-and rate; `config.weights` says in what proportions (1 each by default). Pairs
-of frames lie `config.time_base.gap_seconds` apart by each dataset's own clock.
-`start` is a released file, or another run of this stage; with no training
-steps it is only measured, and made ready for labelling.
+and rate; `data.mix.weights` says in what proportions. Pairs of frames lie
+`config.time_base.gap_seconds` apart by each dataset's own clock. `start` is a
+released file, or another run of this stage; with no training steps it is only
+measured, and made ready for labelling.
 
 Writes `checkpoint`, with what labelling needs, as `train_labeler` does. The
 embodiment is `embodiments/latent.py` at the latent's width.
@@ -33,6 +33,7 @@ from dreamgen_jax.data import (
     catalogue,
     labels,
     loader,
+    mix,
     normalize,
     rlds,
     windows,
@@ -57,13 +58,11 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
                   model.config.camera_size, time_base.gap_seconds,
                   config.in_memory)
 
-  names = [name for name in inputs if name not in _NOT_TRAINED_ON]
-  weights = dict(config.get("weights", {}))
-  unknown = sorted(set(weights) - set(names))
-  if unknown:
-    raise errors.ConfigError(
-        f"config.weights names {unknown[0]!r}, which is no input; have: "
-        f"{', '.join(names)}." + registry.nearest(unknown[0], names))
+  sources = {name: pairs(name) for name in inputs
+             if name not in _NOT_TRAINED_ON}
+  weights = mix.weights(
+      {name: source.episodes for name, source in sources.items()},
+      config.get("weights"), config.get("shares"))
   heldout = pairs("heldout")
   params = _start(labeler, model, inputs.get("start"), config.train.seed)
   seconds = 0.0
@@ -75,7 +74,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
 
   if config.train.steps:
     batches = loader.loader(
-        [(pairs(name), weights.get(name, 1.0)) for name in names],
+        [(source, weights[name]) for name, source in sources.items()],
         config.train.batch_size, config.train.seed,
         then=lambda sample: {"images": sample["images"]},
         **train.share(config.train))

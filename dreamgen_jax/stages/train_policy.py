@@ -20,7 +20,14 @@ import jax
 import numpy as np
 
 from dreamgen_jax import agent, checkpoint, errors
-from dreamgen_jax.data import catalogue, doubt, loader, normalize, windows
+from dreamgen_jax.data import (
+    catalogue,
+    doubt,
+    loader,
+    mix,
+    normalize,
+    windows,
+)
 from dreamgen_jax.stages import (
     adapted,
     language,
@@ -33,7 +40,7 @@ from dreamgen_jax.stages import (
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
-  """Trains on equal shares of all inputs."""
+  """Trains on all inputs, by their weights."""
   watch = config.get("validation")
   datasets = {name: catalogue.open(path / "data")
               for name, path in sorted(inputs.items())}
@@ -81,7 +88,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         first_action=1 - c.n_obs_steps, state_normalizer=state,
         action_normalizer=action, embodiment_id=row, weigh=weigh)
 
-  sources = [(observed(dataset, ids.get(name)), dataset.weight)
+  weights = mix.weights(datasets, config.get("weights"), config.get("shares"))
+  sources = [(observed(dataset, ids.get(name)), weights[name])
              for name, dataset in datasets.items()]
   wanted = {*model.example(1), *(["weight"] if weigh else [])}
 

@@ -79,7 +79,7 @@ def test_restart_goes_on_bit_equal():
 
 def _buckets(seed=3):
   return loader.bucketed(
-      [[Numbers("short", 40)], [Numbers("long", 10)]], 4, seed)
+      [[(Numbers("short", 40), 1.0)], [(Numbers("long", 10), 1.0)]], 4, seed)
 
 
 def test_a_batch_is_of_one_bucket_as_often_as_it_has_samples():
@@ -103,16 +103,17 @@ def test_buckets_go_on_bit_equal():
   _equal(whole[5:], _take(second, 7))
 
 
-def test_a_bucket_has_its_sources_in_equal_shares():
+def test_a_bucket_has_its_sources_in_their_shares():
   batches = _take(loader.bucketed(
-      [[Numbers("a", 12), Numbers("b", 3)]], 4, 0), 6)
+      [[(Numbers("a", 12), 0.5), (Numbers("b", 3), 1.5)]], 4, 0), 6)
   for batch in batches:
-    assert sorted(batch["source"].tolist()) == ["a", "a", "b", "b"]
+    assert sorted(batch["source"].tolist()) == ["a", "b", "b", "b"]
 
 
 def test_one_bucket_is_a_plain_loader():
-  plain = loader.loader([(Numbers("a", 12), 1.0)], 4, 0)
-  _equal(_take(plain, 5), _take(loader.bucketed([[Numbers("a", 12)]], 4, 0), 5))
+  sources = [(Numbers("a", 12), 1.0)]
+  _equal(_take(loader.loader(sources, 4, 0), 5),
+         _take(loader.bucketed([sources], 4, 0), 5))
 
 
 def test_hosts_share_each_batch():

@@ -35,17 +35,22 @@ def test_random_access_equals_a_walk():
   assert {s["value"] for s in walk if s["source"] == "b"} == {0, 1, 2}
 
 
-def test_embodiments_have_their_shares():
-  sources = [(Numbers("a", 5), 3.0), (Numbers("b", 5), 1.0),
-             (Numbers("c", 5), 9.0)]
-  for (source, _), robot in zip(sources, ("x", "x", "y"), strict=True):
-    embodiment = types.SimpleNamespace(name=robot)
-    source.episodes = types.SimpleNamespace(embodiment=embodiment)
-  found = mix.mix(mix.by_embodiment(sources, {"x": 1.0, "y": 1.0}), 8, 0)
+def test_inputs_have_their_weights_and_embodiments_their_shares():
+  inputs = {name: types.SimpleNamespace(
+      weight=weight, embodiment=types.SimpleNamespace(name=robot))
+            for name, weight, robot in (
+                ("a", 3.0, "x"), ("b", 2.0, "x"), ("c", 9.0, "y"))}
+  assert mix.weights(inputs, None, None) == {"a": 3.0, "b": 2.0, "c": 9.0}
+  given = mix.weights(inputs, {"b": 1}, {"x": 1, "y": 1})
+  assert given == {"a": 0.75, "b": 0.25, "c": 1.0}
+  found = mix.mix([(Numbers(name, 5), weight)
+                   for name, weight in given.items()], 8, 0)
   names = [found[i]["source"] for i in range(8)]
   assert [names.count(name) for name in "abc"] == [3, 1, 4]
-  with pytest.raises(errors.DataError, match=r"\['x', 'y'\]; .* \['x'\]"):
-    mix.by_embodiment(sources, {"x": 1.0})
+  with pytest.raises(errors.ConfigError, match=r"\['x', 'y'\]; .* \['x'\]"):
+    mix.weights(inputs, None, {"x": 1.0})
+  with pytest.raises(errors.ConfigError, match="names 'd', which is no input"):
+    mix.weights(inputs, {"d": 1.0}, None)
 
 
 @pytest.mark.parametrize("sources, words", [

@@ -83,7 +83,8 @@ class Pushes:
 
 def fit(folder, steps, total=None, buckets=(), upkeep=None):
   batches = loader.bucketed(
-      [[Frames(count)] for count in buckets] or [[Points()]], 8, 0)
+      [[(Frames(count), 1.0)] for count in buckets] or [[(Points(), 1.0)]],
+      8, 0)
   settings = config(total or steps)
   model = Line()
   if total:  # stops after `steps`, as a killed run does
@@ -167,7 +168,7 @@ class Watched:
 
   def __init__(self, happens):
     self.happens, self.step = happens, 0
-    self.batches = loader.bucketed([[Points()]], 8, 0)
+    self.batches = loader.bucketed([[(Points(), 1.0)]], 8, 0)
 
   def __next__(self):
     self.step += 1
