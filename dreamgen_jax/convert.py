@@ -21,7 +21,6 @@ adapters merged into the base, or its whole transformers in place of them.
 
 import pathlib
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from dreamgen_jax import errors, options, registry
@@ -44,21 +43,13 @@ NEEDED = ("family", "preset", "source", "output")
 DTYPES = ("bfloat16", "float16", "float32")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 after a user's mistake."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), debug="--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  given = options.read(__doc__, HELP, argv)
-  if given is None:
-    return
+@options.program(__doc__, HELP)
+def main(given: Any) -> None:
+  """Runs the program."""
   if given.lora and given.tuned:
     raise errors.ConfigError("Give --lora or --tuned, not both.")
   for name in ("output",) if given.lora or given.tuned else NEEDED:
-    if not given[name].value:
-      raise errors.ConfigError(f"No --{name}: {HELP[name]}.")
+    options.need(given, name)
   if given.dtype and given.dtype not in DTYPES:
     raise errors.ConfigError(
         f"Unknown dtype {given.dtype!r}; have: {', '.join(DTYPES)}.")

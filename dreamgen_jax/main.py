@@ -10,15 +10,13 @@ each; the workdir is a disk that all of them share.
 
 import pathlib
 import sys
-from collections.abc import Sequence
-
-from absl import flags
+from typing import Any
 
 from dreamgen_jax import errors, options, registry
 
 HELP = {
     "config": "config file, e.g. configs/quickstart.py",
-    "workdir": "folder that keeps the results",
+    "workdir": "folder that keeps the results, e.g. runs/quickstart",
     "stage": "run only this stage of the config",
     "profile_steps": ("", "trace these steps of every training, e.g. 10:13"),
     "tensorboard": (False, "write TensorBoard files beside the histories"),
@@ -26,26 +24,9 @@ HELP = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 after a user's mistake."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), debug="--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  others, overrides = options.split(argv)
-  given = options.read(__doc__, HELP, others)
-  if given is None:
-    return
-  if not given.config:
-    raise errors.ConfigError(
-        "No config; name one, e.g. --config=configs/quickstart.py."
-    )
-  if not given.workdir:
-    raise errors.ConfigError(
-        "No workdir; name the folder for results, e.g. "
-        "--workdir=runs/quickstart."
-    )
+@options.program(__doc__, HELP, ("config", "workdir"))
+def main(given: Any, overrides: Any) -> None:
+  """Runs the program."""
   if "://" in given.workdir:
     raise errors.ConfigError(
         f"Workdir {given.workdir!r} is no folder: results are renamed and "
@@ -59,8 +40,6 @@ def _run(argv: list[str]) -> None:
         f"{', '.join(known) or 'none'}."
         + registry.nearest(given.stage, known)
     )
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(argv[:1])  # grain and orbax read absl's own flags
   from dreamgen_jax import monitor  # late: mistakes show before JAX
   from dreamgen_jax.stages import pipeline
 

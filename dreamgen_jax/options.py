@@ -31,15 +31,57 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number",
          str: "a text", tuple: "a list of values", list: "a list of values"}
 
 
-def guard(body: Callable[[], None], debug: bool = False) -> int:
+def program(about: str | None, known: Mapping[str, Any],
+            required: Sequence[str] = ()) -> Callable[[Callable], Callable]:
+  """Decorator: `body(given)` becomes a program, `main(argv=None) -> exit code`.
+
+  A program that knows the option `config` takes overrides of it, too: its body
+  is `body(given, overrides)`, see `split`.
+
+  Args:
+    about: the program's docstring.
+    known: see `read`.
+    required: options that must be given.
+  """
+  def wrap(body: Callable[..., int | None]) -> Callable[..., int]:
+
+    def main(argv: Sequence[str] | None = None) -> int:
+      """The program; returns the exit code, see `options.guard`."""
+      argv = list(sys.argv if argv is None else argv)
+
+      def run() -> int | None:
+        others, overrides = split(argv) if "config" in known else (argv, ())
+        given = read(about or "", known, others)
+        if given is None:
+          return 0
+        for name in required:
+          need(given, name)
+        if not flags.FLAGS.is_parsed():
+          flags.FLAGS(argv[:1])  # grain and orbax read absl's own flags
+        return body(given, overrides) if "config" in known else body(given)
+
+      return guard(run, "--debug" in argv)
+
+    return main
+
+  return wrap
+
+
+def need(given: flags.FlagValues, name: str) -> None:
+  """Raises a ConfigError where an option was not given."""
+  if not given[name].value:
+    raise errors.ConfigError(f"No {name}; give --{name}: {given[name].help}.")
+
+
+def guard(body: Callable[[], int | None], debug: bool = False) -> int:
   """Runs a program's body; user mistakes become one line on stderr.
 
   Returns:
-    Exit code: 0, 2 after a `UserError`, 130 after Ctrl-C. With `debug` the
-    traceback is printed before the line.
+    Exit code: the body's own or 0, 2 after a `UserError`, 130 after Ctrl-C.
+    With `debug` the traceback is printed before the line.
   """
   try:
-    body()
+    return body() or 0
   except errors.UserError as error:
     if debug:
       traceback.print_exc()
@@ -48,7 +90,6 @@ def guard(body: Callable[[], None], debug: bool = False) -> int:
   except KeyboardInterrupt:
     print("Interrupted; the same command continues.", file=sys.stderr)
     return 130
-  return 0
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -12,10 +12,8 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
-
-from absl import flags
 
 from dreamgen_jax import errors, options, storage
 
@@ -24,22 +22,10 @@ HELP = {"config": "config file of the campaign",
 PROBE_BYTES = 64 << 20
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 if anything is wrong."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), debug="--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  others, overrides = options.split(argv)
-  given = options.read(__doc__, HELP, others)
-  if given is None:
-    return
-  if not given.config or not given.workdir:
-    raise errors.ConfigError("Give the campaign's --config and --workdir.")
+@options.program(__doc__, HELP, ("config", "workdir"))
+def main(given: Any, overrides: Any) -> None:
+  """Runs the program."""
   config = options.load(given.config, overrides)
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(argv[:1])  # orbax reads absl's own flags
   from dreamgen_jax import hosts, runtime  # late: mistakes show before JAX
 
   runtime.start()

@@ -11,6 +11,7 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -215,19 +216,9 @@ def _picture(episode: types.Episode, frame: int) -> np.ndarray:
                          for frames in episode.video.values()], axis=1)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 after a user's mistake."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), debug="--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  given = options.read(__doc__, HELP, argv)
-  if given is None:
-    return
-  for name in ("dataset", "episode"):
-    if not given[name].value:
-      raise errors.ConfigError(f"No --{name}: {HELP[name]}.")
+@options.program(__doc__, HELP, ("dataset", "episode"))
+def main(given: Any) -> None:
+  """Runs the program."""
   if given.step and not given.step.isdigit():
     raise errors.ConfigError(
         f"--step takes a whole number, not {given.step!r}.")

@@ -16,7 +16,6 @@ import asyncio
 import ipaddress
 import pathlib
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from dreamgen_jax import errors, options
@@ -35,21 +34,12 @@ HELP = {
 PORTS = {"openpi": 8000, "groot": 5555}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 after a user's mistake."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), debug="--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  given = options.read(__doc__, HELP, argv)
-  if given is None:
-    return
+@options.program(__doc__, HELP, ("checkpoint",))
+def main(given: Any) -> None:
+  """Runs the program."""
   if given.protocol not in PORTS:
     raise errors.ConfigError(
         f"Unknown protocol {given.protocol!r}; have: {', '.join(PORTS)}.")
-  if not given.checkpoint:
-    raise errors.ConfigError(f"No --checkpoint: {HELP['checkpoint']}.")
   if given.layout and given.protocol != "openpi":
     raise errors.ConfigError("--layout goes with --protocol=openpi.")
   if given.batch_size < 1 or not given.deadline > 0:

@@ -14,7 +14,7 @@ With --sim the labels are also executed there.
 import csv
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,19 +38,9 @@ HELP = {
 SPREADS = np.linspace(0, 3, 25).tolist()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 after a user's mistake."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), debug="--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  given = options.read(__doc__, HELP, argv)
-  if given is None:
-    return
-  for name in ("labeler", "data", "output"):
-    if not given[name].value:
-      raise errors.ConfigError(f"No --{name}: {HELP[name]}.")
+@options.program(__doc__, HELP, ("labeler", "data", "output"))
+def main(given: Any) -> None:
+  """Runs the program."""
   from dreamgen_jax.data import catalogue, subset, video  # late: mistakes first
   from dreamgen_jax.stages import artefact, simulated
 

@@ -153,7 +153,7 @@ def test_the_program(source, tmp_path, capsys):
 @pytest.mark.parametrize("change, message", [
     ({"family": "wam"}, "Unknown world model 'wam'"),
     ({"preset": "nono"}, "wan has no preset 'nono'; have:"),
-    ({"source": ""}, "No --source: the checkpoint's folder"),
+    ({"source": ""}, "No source; give --source: the checkpoint's folder"),
     ({"dtype": "int8"}, "Unknown dtype 'int8'; have: bfloat16"),
     ({"dialect": "latin"}, "Unknown dialect 'latin'; have: diffusers"),
     ({"parts": "transformer,eyes"}, "Wan has no part 'eyes'"),

@@ -43,8 +43,8 @@ def pipeline(monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ([], "No config; name one"),
-    (["--config=CONFIG"], "No workdir; name the folder"),
+    ([], "No config; give --config"),
+    (["--config=CONFIG"], "No workdir; give --workdir: folder"),
     (["--config=CONFIG", "--workdir=w", "--stage=dreem"],
      "Unknown stage 'dreem'"),
     (["--config=CONFIG", "--workdir=w", "--config.sead=1"],

@@ -79,6 +79,6 @@ def test_what_cannot_be_found_is_said(run, tmp_path, capsys):
       (["--episode=m0"], "Did you mean 'n0'"),
       (["--episode=n0", "--step=17"], "has 17 steps, no step 17"),
       (["--episode=n0", "--step=x"], "a whole number"),
-      ([], "No --episode")):
+      ([], "No episode; give --episode")):
     assert provenance.main(["p", f"--dataset={run / 'neural'}", *more]) == 2
     assert words in capsys.readouterr().err

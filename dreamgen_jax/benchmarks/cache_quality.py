@@ -16,7 +16,6 @@ import dataclasses
 import itertools
 import pathlib
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -42,16 +41,9 @@ OPTIONS = {
 MOST = 1000  # network calls of a sampler
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 after a user's mistake."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), "--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  given = options.read(__doc__, OPTIONS, argv)
-  if given is None:
-    return
+@options.program(__doc__, OPTIONS)
+def main(given: Any) -> None:
+  """Runs the program."""
   spec = {"name": given.family, "preset": given.preset}
   config = models.build("world_models", spec).config
   module = registry.find("world_models", given.family)

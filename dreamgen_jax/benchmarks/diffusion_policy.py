@@ -16,7 +16,6 @@ import pathlib
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 from dreamgen_jax import options
@@ -40,16 +39,9 @@ _RENAMES = ((r"\.blocks\.0\.", ".conv1."), (r"\.blocks\.1\.", ".conv2."),
             (r"\.2\.conv\.", ".2."))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 after a user's mistake."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), "--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  given = options.read(__doc__, OPTIONS, argv)
-  if given is None:
-    return
+@options.program(__doc__, OPTIONS)
+def main(given: Any) -> None:
+  """Runs the program."""
   if given.side:
     _serve(pathlib.Path(given.side))
     return
@@ -57,23 +49,14 @@ def _run(argv: list[str]) -> None:
     folder = pathlib.Path(name)
     _write(folder, given)
     module = "dreamgen_jax.benchmarks"
-    sides = {
-        "dreamgen_jax": turns.Side([
+    turns.duel({
+        "dreamgen_jax": [
             sys.executable, "-m", f"{module}.diffusion_policy",
-            f"--side={folder}"]),
-        "lerobot": turns.Side([
+            f"--side={folder}"],
+        "lerobot": [
             given.peer_python, "-m",
-            f"{module}.peers.diffusion_policy_lerobot", str(folder)])}
-    print("task     side           seconds  cpu secs  peak MiB      value")
-    for task in TASKS:
-      rows = turns.race(sides, task, given.rounds, given.by)
-      for side, row in rows.items():
-        print(f"{task:8} {side:13} {row['seconds']:8.3f} {row['cpu']:9.3f} "
-              f"{row['peak_mib']:9.0f} {row['first']:10.6f}", flush=True)
-      ours, peer = (row[given.by] for row in rows.values())
-      print(f"{task:8} {peer / ours:.2f} times as fast", flush=True)
-    for side in sides.values():
-      side.close()
+            f"{module}.peers.diffusion_policy_lerobot", str(folder)],
+    }, TASKS, given.rounds, given.by)
 
 
 def _net(sizes: dict[str, Any]) -> Any:

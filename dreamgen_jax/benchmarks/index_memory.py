@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import grain
@@ -90,33 +90,26 @@ def measure(kind: str, file: pathlib.Path) -> dict[str, float]:
   return found
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code."""
-  argv = list(sys.argv if argv is None else argv)
-
-  def run() -> None:
-    given = options.read(__doc__ or "", HELP, argv)
-    if given is None:
-      return
-    if given.kind:
-      for name, value in measure(given.kind, pathlib.Path(given.file)).items():
-        print(f"{name}\t{value:.4g}")
-      return
-    for kind in ("native", "foreign"):
-      for length in LENGTHS:
-        with tempfile.TemporaryDirectory() as folder:
-          file = pathlib.Path(folder) / "index.npz"
-          write(file, kind, given.episodes, length)
-          said = subprocess.run(
-              [sys.executable, "-m", "dreamgen_jax.benchmarks.index_memory",
-               f"--kind={kind}", f"--file={file}"],
-              check=True, capture_output=True, text=True).stdout
-        print(f"{kind}, {given.episodes:,} episodes of {length:,} to "
-              f"{2 * length:,} steps: "
-              + ", ".join(line.replace("\t", " ")
-                          for line in said.splitlines()), flush=True)
-
-  return options.guard(run, debug="--debug" in argv)
+@options.program(__doc__, HELP)
+def main(given: Any) -> None:
+  """Runs the program."""
+  if given.kind:
+    for name, value in measure(given.kind, pathlib.Path(given.file)).items():
+      print(f"{name}\t{value:.4g}")
+    return
+  for kind in ("native", "foreign"):
+    for length in LENGTHS:
+      with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "index.npz"
+        write(file, kind, given.episodes, length)
+        said = subprocess.run(
+            [sys.executable, "-m", "dreamgen_jax.benchmarks.index_memory",
+             f"--kind={kind}", f"--file={file}"],
+            check=True, capture_output=True, text=True).stdout
+      print(f"{kind}, {given.episodes:,} episodes of {length:,} to "
+            f"{2 * length:,} steps: "
+            + ", ".join(line.replace("\t", " ")
+                        for line in said.splitlines()), flush=True)
 
 
 def _resident() -> int:

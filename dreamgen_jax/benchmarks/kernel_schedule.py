@@ -17,7 +17,7 @@ import pathlib
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from typing import Any
 
 from dreamgen_jax import errors, options
 
@@ -67,16 +67,9 @@ def step_cycles(bundles: str, rows_a_cycle: int, inner: int) -> float:
   return max(straight, products * _ROWS / rows_a_cycle) + once / inner
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), debug="--debug" in argv)
-
-
-def _run(argv):
-  given = options.read(__doc__, HELP, argv)
-  if given is None:
-    return
+@options.program(__doc__, HELP)
+def main(given: Any) -> None:
+  """Runs the program."""
   if given.part not in ("forward", "backward"):
     raise errors.ConfigError(
         f"--part={given.part}; have: forward, backward.")

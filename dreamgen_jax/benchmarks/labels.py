@@ -19,7 +19,6 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -45,16 +44,9 @@ ROBOT = types.Embodiment(
     {"front": "front"}, types.Clock(HZ, HZ))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 after a user's mistake."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), debug="--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  given = options.read(__doc__, HELP, argv)
-  if given is None:
-    return
+@options.program(__doc__, HELP)
+def main(given: Any) -> None:
+  """Runs the program."""
   strides = [int(part) for part in given.strides.split(",")]
   if given.width % 64:
     raise errors.ConfigError("The width must be a multiple of 64.")

@@ -12,7 +12,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -124,3 +124,24 @@ def race(sides: Mapping[str, Side], task: str, rounds: int,
       found[name].append(side.run(task))
   return {name: min(rows[1:], key=lambda row: row[by])
           | {"first": rows[0]["value"]} for name, rows in found.items()}
+
+
+def duel(commands: Mapping[str, Sequence[str]], tasks: Iterable[str],
+         rounds: int, by: str = "seconds") -> None:
+  """Races two sides over tasks, and prints every figure and the ratio.
+
+  Args:
+    commands: name -> command line; ours first, the peer's second.
+    tasks, rounds, by: see `race`.
+  """
+  sides = {name: Side(command) for name, command in commands.items()}
+  print("task     side           seconds  cpu secs  peak MiB      value")
+  for task in tasks:
+    rows = race(sides, task, rounds, by)
+    for side, row in rows.items():
+      print(f"{task:8} {side:13} {row['seconds']:8.3f} {row['cpu']:9.3f} "
+            f"{row['peak_mib']:9.0f} {row['first']:10.6f}", flush=True)
+    ours, peer = (row[by] for row in rows.values())
+    print(f"{task:8} {peer / ours:.2f} times as fast", flush=True)
+  for side in sides.values():
+    side.close()

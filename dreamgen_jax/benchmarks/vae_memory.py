@@ -65,16 +65,9 @@ class Row:
   seconds: float
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 after a user's mistake."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), "--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  given = options.read(__doc__, OPTIONS, argv)
-  if given is None:
-    return
+@options.program(__doc__, OPTIONS)
+def main(given: Any) -> None:
+  """Runs the program."""
   presets = given.presets.split(",")
   for name in presets:
     if name not in vae.PRESETS:

@@ -2,6 +2,7 @@
 
   python -m dreamgen_jax.benchmarks.wan_transformer [--peer_python=python3]
       [--width=448] [--layers=8] [--grid=8,32,32] [--rounds=4] [--threads=2]
+      [--by=seconds]
 
 The same weights and inputs on both sides, float32: one forward pass, and one
 training step (squared error, AdamW). Ours keeps the products with weights for
@@ -15,7 +16,6 @@ import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 from dreamgen_jax import options
@@ -28,21 +28,15 @@ OPTIONS = {
     "grid": ("8,32,32", "latent frames, rows and columns; 4 make a token"),
     "rounds": (4, "of which the fastest counts"),
     "threads": (2, "of either side"),
+    "by": ("seconds", "what is fastest: seconds, or cpu on a busy machine"),
     "side": ("", "folder of the inputs; used by the program itself"),
 }
 _RATE = 1e-4
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 after a user's mistake."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), "--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  given = options.read(__doc__, OPTIONS, argv)
-  if given is None:
-    return
+@options.program(__doc__, OPTIONS)
+def main(given: Any) -> None:
+  """Runs the program."""
   if given.side:
     _serve(pathlib.Path(given.side))
     return
@@ -50,23 +44,14 @@ def _run(argv: list[str]) -> None:
     folder = pathlib.Path(name)
     _write(folder, given)
     module = "dreamgen_jax.benchmarks"
-    sides = {
-        "dreamgen_jax": turns.Side([
+    turns.duel({
+        "dreamgen_jax": [
             sys.executable, "-m", f"{module}.wan_transformer",
-            f"--side={folder}"]),
-        "diffusers": turns.Side([
+            f"--side={folder}"],
+        "diffusers": [
             given.peer_python, "-m", f"{module}.peers.wan_diffusers",
-            str(folder)])}
-    print("task     side           seconds  peak MiB      value")
-    for task in ("forward", "step"):
-      rows = turns.race(sides, task, given.rounds)
-      for side, row in rows.items():
-        print(f"{task:8} {side:13} {row['seconds']:8.3f} "
-              f"{row['peak_mib']:9.0f} {row['first']:10.6f}", flush=True)
-      ours, peer = (row["seconds"] for row in rows.values())
-      print(f"{task:8} {peer / ours:.2f} times as fast", flush=True)
-    for side in sides.values():
-      side.close()
+            str(folder)],
+    }, ("forward", "step"), given.rounds, given.by)
 
 
 def _write(folder: pathlib.Path, given: Any) -> None:

@@ -22,7 +22,7 @@ import resource
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from dreamgen_jax import errors, options, registry, types
@@ -44,16 +44,9 @@ _SIZES = {"256": (256, 256), "480": (480, 832)}
 _MODULE = "dreamgen_jax.benchmarks"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 after a user's mistake."""
-  argv = list(sys.argv if argv is None else argv)
-  return options.guard(lambda: _run(argv), "--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  given = options.read(__doc__, OPTIONS, argv)
-  if given is None:
-    return
+@options.program(__doc__, OPTIONS)
+def main(given: Any) -> None:
+  """Runs the program."""
   if given.side:
     _serve(pathlib.Path(given.side))
     return

@@ -15,7 +15,6 @@ keeps, and ranks them. A plan that does not fit says what to change.
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from dreamgen_jax import errors, options, registry
@@ -27,30 +26,17 @@ HELP = {
     "stage": "stage of the config; may be left out if there is one",
     "mesh": "sizes instead of the config's, e.g. fsdp=16,context=4",
     "robot": "embodiment that a labeler or policy is for, e.g. gr1",
-    "search": ("no", "try meshes and remat policies, and rank them: yes"),
-    "json": ("no", "print one JSON object: yes"),
+    "search": (False, "try meshes and remat policies, and rank them"),
+    "json": (False, "print one JSON object"),
     "price": "dollars of a chip-hour; default: the list price",
     "cache": ("~/.cache/dreamgen_jax/plan", "folder of finished plans"),
     "save": "file for the compiled program",
 }
-_SWITCHES = ("search", "json")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code, 2 after a user's mistake."""
-  argv = [f"{each}=yes" if each in [f"--{name}" for name in _SWITCHES]
-          else each for each in (sys.argv if argv is None else argv)]
-  return options.guard(lambda: _run(argv), debug="--debug" in argv)
-
-
-def _run(argv: list[str]) -> None:
-  others, overrides = options.split(argv)
-  given = options.read(__doc__, HELP, others)
-  if given is None:
-    return
-  for name in ("config", "topology"):
-    if not given[name].value:
-      raise errors.ConfigError(f"No {name}; give --{name}: {HELP[name]}.")
+@options.program(__doc__, HELP, ("config", "topology"))
+def main(given: Any, overrides: Any) -> None:
+  """Runs the program."""
   config = options.load(given.config, overrides)
   known = options.stages(config)
   stage = given.stage or (known[0] if len(known) == 1 else None)
@@ -66,7 +52,7 @@ def _run(argv: list[str]) -> None:
   on = chips.topology(given.topology)
   price = float(given.price) if given.price else None
   cache = pathlib.Path(given.cache).expanduser() if given.cache else None
-  if options.WORDS[given.search]:
+  if given.search:
     plans = search.ranked(config[stage], on, sizes, price, cache,
                           given.robot)
     shown: Any = plans
@@ -76,7 +62,7 @@ def _run(argv: list[str]) -> None:
                         pathlib.Path(given.save) if given.save else None,
                         given.robot)
     text = report.show(shown)
-  if options.WORDS[given.json]:
+  if given.json:
     text = json.dumps(shown[0] | {"others": shown[1:]}
                       if isinstance(shown, list) else shown, indent=1)
   print(text, flush=True)
