@@ -174,6 +174,16 @@ def test_every_scene_and_camera_draws():
   env.close()
 
 
+def test_each_of_several_environments_draws_its_own_world():
+  envs = [environment.TabletopEnv("panda", verb) for verb in ("push", "lift")]
+  first = [env.reset(seed=1)[0]["image_front"] for env in envs]
+  for _ in range(2):
+    for env, image in zip(envs, first, strict=True):
+      np.testing.assert_array_equal(env.render(), image)
+  for env in envs:
+    env.close()
+
+
 def test_blocks_are_wide_enough_to_see():
   """The yellow of a block covers at least 6 by 5 pixels."""
   drawn = next(

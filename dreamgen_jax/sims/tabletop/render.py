@@ -32,7 +32,6 @@ class Renderer:
     self._size, self._supersample = size, supersample
     self._model = model
     self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
-    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
     self._scene = mujoco.MjvScene(model, maxgeom=200)
     for flag in _OFF:
       self._scene.flags[flag] = 0
@@ -46,6 +45,8 @@ class Renderer:
   def draw(self, data: mujoco.MjData, camera: str) -> np.ndarray:
     """Upright RGB uint8[size, size, 3] of the named camera."""
     _gl_context().make_current()
+    # Rendering goes wherever the last renderer did, until it is told.
+    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
     self._camera.fixedcamid = self._model.camera(camera).id
     mujoco.mjv_updateScene(
         self._model, data, self._option, None, self._camera,
