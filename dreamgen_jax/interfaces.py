@@ -78,7 +78,19 @@ class WorldModel(Trainable, Protocol):
   def generate(self, params: Params, rng: types.Array, frame: types.Array,
                text: Batch, empty_text: Batch, *, steps: int | None = None,
                guidance: float | None = None) -> types.Array:
-    """key[b], first frame u8[b,h,w,3], text -> video u8[b,f,h,w,3]."""
+    """Dreams a clip from its first frame.
+
+    Args:
+      params: the model's parameters.
+      rng: one key per clip, key[b], so that a clip does not depend on the
+        batch that it is made in.
+      frame: u8[b,h,w,3].
+      text, empty_text: of the prompt and of the negative prompt.
+      steps, guidance: instead of the config's.
+
+    Returns:
+      u8[b,f,h,w,3].
+    """
 
 
 class Labeler(Trainable, Protocol):

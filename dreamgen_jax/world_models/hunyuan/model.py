@@ -259,20 +259,9 @@ class Model:
                empty_text: interfaces.Batch, *, steps: int | None = None,
                guidance: float | None = None,
                memory: reuse_lib.Memory | None = None) -> types.Array:
-    """Dreams a clip from its first frame.
+    """As `interfaces.WorldModel`; `memory` instead of one by the config.
 
-    Args:
-      params: the model's parameters.
-      rng: one key per clip, key[b], so that a clip does not depend on the
-        batch that it is made in.
-      frame: u8[b,h,w,3].
-      text, empty_text: of the prompt and of the negative prompt; the latter
-        is read only where the transformer is told no guidance.
-      steps, guidance: instead of the config's.
-      memory: a new one, instead of one by the config.
-
-    Returns:
-      u8[b,f,h,w,3].
+    The empty text is read only where the transformer is told no guidance.
     """
     noise = jax.vmap(lambda key: jax.random.normal(
         key, self.config.latent_shape))(rng)

@@ -21,7 +21,7 @@ from einops import rearrange
 from flax import linen as nn
 
 from dreamgen_jax import errors, interfaces, types
-from dreamgen_jax.layers import attention, conv, posterior
+from dreamgen_jax.layers import attention, conv, latent, posterior
 
 _EPSILON = 1e-6
 mode = posterior.mode
@@ -205,19 +205,10 @@ class Decoder(nn.Module):
 def latent_shape(
     config: Config, frames: int, height: int, width: int
 ) -> tuple[int, int, int, int]:
-  """Shape (t, h', w', z) of the latent of a clip.
-
-  Raises:
-    ConfigError: the clip does not divide into latent frames and pixels.
-  """
-  time, space = config.time_factor, config.space_factor
-  if (frames - 1) % time or height % space or width % space:
-    raise errors.ConfigError(
-        f"A clip of {frames} frames of {height}x{width} pixels has no latent: "
-        f"frames must be 1 plus a multiple of {time}, height and width "
-        f"multiples of {space}.")
-  return (
-      1 + (frames - 1) // time, height // space, width // space, config.z_dim)
+  """Shape (t, h', w', z) of the latent of a clip, see `layers.latent.grid`."""
+  grid = latent.grid(frames, height, width, time=config.time_factor,
+                     space=config.space_factor)
+  return *grid, config.z_dim
 
 
 def init(config: Config, rng: types.Array) -> interfaces.Params:

@@ -297,20 +297,9 @@ class Model:
                guidance: float | None = None,
                last: types.Array | None = None,
                memory: reuse_lib.Memory | None = None) -> types.Array:
-    """Dreams a clip from its first frame, or between its first and last.
+    """As `interfaces.WorldModel`; from the first frame to `last`, if told it.
 
-    Args:
-      params: the model's parameters.
-      rng: one key per clip, key[b], so that a clip does not depend on the
-        batch that it is made in.
-      frame: u8[b,h,w,3].
-      text, empty_text: of the prompt and of the negative prompt.
-      steps, guidance: instead of the config's.
-      last: u8[b,h,w,3], where the config sees it.
-      memory: a new one, instead of one by the config.
-
-    Returns:
-      u8[b,f,h,w,3].
+    `memory` is a new one, instead of one by the config.
     """
     noise = jax.vmap(
         lambda key: jax.random.normal(key, self.config.latent_shape))(rng)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from dreamgen_jax import errors, interfaces, types
-from dreamgen_jax.layers import conv, posterior
+from dreamgen_jax.layers import conv, latent, posterior
 from dreamgen_jax.world_models.wan import vae_config, vae_networks
 
 VaeConfig, PRESETS = vae_config.VaeConfig, vae_config.PRESETS
@@ -23,21 +23,10 @@ mode = posterior.mode
 def latent_shape(
     config: VaeConfig, frames: int, height: int, width: int
 ) -> tuple[int, int, int, int]:
-  """Shape (t, h', w', z) of the latent of a clip.
-
-  Raises:
-    ConfigError: the clip does not divide into latent frames and pixels.
-  """
-  time, space = config.time_factor, config.space_factor
-  if (frames - 1) % time or height % space or width % space:
-    raise errors.ConfigError(
-        f"A clip of {frames} frames of {height}x{width} pixels has no latent: "
-        f"frames must be 1 plus a multiple of {time}, height and width "
-        f"multiples of {space}."
-    )
-  return (
-      1 + (frames - 1) // time, height // space, width // space, config.z_dim
-  )
+  """Shape (t, h', w', z) of the latent of a clip, see `layers.latent.grid`."""
+  grid = latent.grid(frames, height, width, time=config.time_factor,
+                     space=config.space_factor)
+  return *grid, config.z_dim
 
 
 def init(config: VaeConfig, rng: types.Array) -> interfaces.Params:
