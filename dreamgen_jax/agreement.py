@@ -90,6 +90,23 @@ def coverage(truth: np.ndarray, found: np.ndarray, spread: np.ndarray,
           for i, key, name in _dimensions(keys) if key.kind != "binary"}
 
 
+def calibration(truth: np.ndarray, found: np.ndarray, spread: np.ndarray,
+                keys: Sequence[types.Key]) -> list[float]:
+  """What to multiply the spread by, per dimension, so that one covers 68 %.
+
+  1 for binary keys, and for what has no spread.
+  """
+  known = np.isfinite(found).all(axis=1) & np.isfinite(truth).all(axis=1)
+  error = np.abs(difference(truth[known], found[known], keys))
+  factors = []
+  for i, key, _ in _dimensions(keys):
+    some = spread[known][:, i] > 0
+    factors.append(float(np.quantile(
+        error[some, i] / spread[known][some, i], 0.6827))
+        if key.kind != "binary" and some.any() else 1.0)
+  return factors
+
+
 def warning(truth: np.ndarray, found: np.ndarray, spread: np.ndarray,
             keys: Sequence[types.Key]) -> dict[str, float]:
   """Rank correlation of |error| and spread, by dimension: 1 is a good warner.

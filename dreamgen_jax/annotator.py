@@ -48,6 +48,8 @@ class Annotator:
       sees zeros and a flag), "decoded" from the video, or "recorded", as far
       as the episode has them.
     state_normalizer: of states that can be decoded, or None.
+    calibration: factors on the spread, one per dimension of the action; none
+      leaves it as the samples have it.
   """
 
   model: interfaces.Labeler
@@ -64,6 +66,7 @@ class Annotator:
   stride: int = 1
   state: str = "zero"
   state_normalizer: normalize.Normalizer | None = None
+  calibration: tuple[float, ...] = ()
 
   def __post_init__(self):
     if self.state not in STATES:
@@ -108,7 +111,8 @@ class Annotator:
       rest = ((0, steps - reached), (0, 0))
       yield dataclasses.replace(
           episode, action=np.pad(found.action, rest, constant_values=np.nan),
-          spread=np.pad(found.spread, rest),
+          spread=np.pad(found.spread, rest) * np.array(
+              self.calibration or 1.0, np.float32),
           disagreement=np.pad(found.disagreement, rest),
           state=self._state(episode, seen, frames, steps), clock=clock,
           embodiment=self.embodiment.name, origin=dataclasses.replace(
@@ -228,4 +232,5 @@ def load(meta: dict[str, Any], model: interfaces.Labeler,
       cameras=tuple(meta["cameras"]), whole=meta.get("whole", False),
       state_normalizer=meta.get("state") and normalize.Normalizer.from_json(
           meta["state"]),
+      calibration=tuple(meta.get("calibration", ())),
       **settings)

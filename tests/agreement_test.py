@@ -49,6 +49,9 @@ def test_coverage_of_honest_and_of_vain_spreads():
   np.testing.assert_allclose(honest, [0.683, 0.954], atol=0.02)
   vain = agreement.coverage(truth, found, spread / 4, key)["x"]
   assert vain[0] < 0.25
+  factors = agreement.calibration(truth, found, spread / 4, key)
+  assert factors == [pytest.approx(4, rel=0.05)]
+  assert agreement.calibration(truth, found, spread * 0, key) == [1]
   assert 0.2 < agreement.warning(truth, found, spread, key)["x"] < 0.7
   assert agreement.warning(truth, found, spread * 0 + 1, key)["x"] == 0
 

@@ -86,6 +86,16 @@ def test_labels_do_not_depend_on_the_batch(batch_size):
     np.testing.assert_array_equal(a.spread, b.spread)
 
 
+def test_the_spread_is_calibrated():
+  (plain,), (found,) = (
+      list(_annotator(calibration=factors).label([_episode()]))
+      for factors in ((), (2.0,) * (ROBOT.action_dim - 1) + (1.0,)))
+  np.testing.assert_array_equal(found.action, plain.action)
+  np.testing.assert_array_equal(found.spread[:, :-1], 2 * plain.spread[:, :-1])
+  np.testing.assert_array_equal(found.spread[:, -1], plain.spread[:, -1])
+  assert found.spread.dtype == np.float32
+
+
 def test_a_stride_leaves_windows_out():
   (found,) = _annotator(stride=4).label([_episode(10)])
   np.testing.assert_allclose(

@@ -8,7 +8,8 @@ embodiment. Keys that never move are an error, unless the optional
 With `config.state` the labeler learns to decode states, too. It starts afresh,
 or from released weights (config.model.source). The episodes of the
 demonstrations that `config.leave_out` names are not learnt from; they are what
-it is measured on where there is no input `heldout`.
+it is measured on where there is no input `heldout`. In the end the spread of
+its labels is calibrated there: one covers 68 % of the errors.
 """
 
 import dataclasses
@@ -29,6 +30,8 @@ from dreamgen_jax.data import (
   windows,
 )
 from dreamgen_jax.stages import labelers, models, train
+
+SAMPLES = 8  # per window, of which the spread is calibrated
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
@@ -96,14 +99,16 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   truth = [held.episode(i)
            for i in np.flatnonzero(held.index["kept"]).tolist()]
 
-  def evaluate(params, unused_step=0):
+  def labelled(params, samples):
     with hosts.locally(params) as params:
-      labelled = list(annotator.load(
-          facts, model, params, samples=1, weights="uniform", batch_size=64,
-          digest="").label(truth))
-    found = agreement.agreement(
-        np.concatenate([e.action for e in truth]),
-        np.concatenate([e.action for e in labelled]), robot.action)
+      found = list(annotator.load(
+          facts, model, params, samples=samples, weights="uniform",
+          batch_size=64, digest="").label(truth))
+    return agreement.stack(list(zip(truth, found, strict=True)))
+
+  def evaluate(params, unused_step=0):
+    real, found, _ = labelled(params, 1)
+    found = agreement.agreement(real, found, robot.action)
     return {f"{kind}/{name}": value for kind, values in found.items()
             for name, value in values.items()}
 
@@ -113,5 +118,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       config.train, folder, name=folder.name, evaluate=evaluate,
       rules=models.rules("labelers", config.model))
   batches.close()
+  facts["calibration"] = agreement.calibration(
+      *labelled(result.params, SAMPLES), robot.action)
   checkpoint.save(folder / "checkpoint", result.params, facts)
   return {"seconds": result.seconds} | evaluate(result.params)
