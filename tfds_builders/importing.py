@@ -2,13 +2,17 @@
 
 An importer's source has `path`, `embodiment`, `cameras`, `ids`, `clock` and
 `findings` (what is odd about it), `episode(id)`, which raises `checks.Bad`, and
-`fingerprint()`, JSON-able, of all that its episodes are made from.
+`fingerprint()`, JSON-able, of all that its episodes are made from. It is
+picklable: the machines of a Beam runner have one each.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
+import shlex
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from absl import flags
@@ -46,6 +50,7 @@ class Settings:
   keep: tuple[str, ...] = ()
   codec: str = "h264"
   episodes_per_shard: int = 64
+  beam: str = ""
 
   def report(self) -> checks.Report:
     """With the problems that a killed run of the same import has told."""
@@ -66,31 +71,28 @@ def write(source: Recordings, report: checks.Report,
 
   Raises:
     DataError: no good episode, or a problem that is fatal.
+    ConfigError: a Beam runner is asked for, and there is no Beam.
   """
   print(f"{source.path}: {len(source.ids)} episodes, cameras "
         f"{list(source.cameras)}, {source.clock}")
   for finding in source.findings:
     print(f"  odd: {finding}")
-  report.problems[:] = dict.fromkeys(report.problems)  # those of a killed run
-  metadata: dict[str, Any] = {
-      "source": source.path.name, "findings": source.findings,
-      "problems": report.counts()}
-  seen: dict[bytes, str] = {}
   output = pathlib.Path(settings.output)
-
-  def make(name):
-    found = _checked(source, name, report, seen)
-    metadata["problems"] = report.counts()  # as they are when it is published
+  plan = rlds.Plan(
+      output, settings.name, tuple(source.ids), source.embodiment,
+      tuple(source.cameras), -(-len(source.ids) // settings.episodes_per_shard),
+      shards.digest_of([source.fingerprint(), settings.on_problem,
+                        sorted(settings.keep)]), settings.codec)
+  dataset = plan.finished()
+  if dataset is None:
+    _spread(functools.partial(_make, source, plan, settings), plan.missing(),
+            settings.beam)
+    _gather(plan, report)
     _remember(output, report)
-    return found
-
-  dataset = rlds.write(
-      output, settings.name, source.ids, source.embodiment,
-      cameras=list(source.cameras),
-      num_shards=-(-len(source.ids) // settings.episodes_per_shard),
-      digest=shards.digest_of([source.fingerprint(), settings.on_problem,
-                               sorted(settings.keep)]),
-      metadata=metadata, make=make, codec=settings.codec)
+    _spread(plan.shard, range(plan.num_shards), settings.beam)
+    dataset = plan.publish({
+        "source": source.path.name, "findings": source.findings,
+        "problems": report.counts()})
   checks.listed(report.problems)
   frames, steps = dataset.lengths.sum(axis=0).tolist()
   skipped = len({problem.episode for problem in report.problems
@@ -100,26 +102,65 @@ def write(source: Recordings, report: checks.Report,
   return dataset
 
 
-def _checked(source, name, report, seen) -> types.Episode | None:
-  """An episode, or None where it is left out."""
+def _make(source: Recordings, plan: rlds.Plan, settings: Settings,
+          name: str) -> None:
+  """Keeps an episode, or leaves it out; notes what is wrong, and its content.
+  """
+  report = checks.Report(settings.on_problem, settings.keep)
+  found, content = None, ""
   try:
     found = source.episode(name)
-  except errors.DataError as error:
-    report.keeps(getattr(error, "kind", "truncated"), name, str(error))
-    return None
-  problems = []
-  try:
+    content = _content(found)
     checks.episode(found)
-  except checks.Bad as error:
-    problems.append((error.kind, str(error)))
-  key = _content(found)
-  if seen.setdefault(key, name) != name:
-    problems.append(("duplicate", f"The same as {seen[key]!r}."))
-  kept = [report.keeps(kind, name, text) for kind, text in problems]
-  return found if all(kept) else None
+  except errors.DataError as error:
+    kept = report.keeps(getattr(error, "kind", "truncated"), name, str(error))
+    found = found if kept else None
+  plan.keep(name, found, {"content": content, "problems": [
+      dataclasses.asdict(problem) for problem in report.problems]})
 
 
-def _content(episode: types.Episode) -> bytes:
+def _gather(plan: rlds.Plan, report: checks.Report) -> None:
+  """Takes in what was noted of episodes, and leaves out those there twice."""
+  seen: dict[str, str] = {}
+  for name in plan.unwritten():
+    note = plan.store.note(name)
+    report.problems += [checks.Problem(**each) for each in note["problems"]]
+    first = seen.setdefault(note["content"], name)
+    if note["content"] and first != name and not report.keeps(
+        "duplicate", name, f"The same as {first!r}."):
+      plan.keep(name, None, note)
+  report.problems[:] = dict.fromkeys(report.problems)  # those of a killed run
+
+
+def _spread(function: Callable[[Any], None], items: Iterable[Any],
+            runner: str) -> None:
+  """Calls a function on every item, here or on the machines of a Beam runner.
+
+  Raises:
+    ConfigError: Beam is not installed.
+    DataError: a call failed.
+  """
+  if not runner:
+    for item in items:
+      function(item)
+    return
+  try:
+    import apache_beam as beam  # an extra
+    from apache_beam.options import pipeline_options
+  except ImportError as error:
+    raise errors.ConfigError(
+        "--beam needs Apache Beam: pip install 'dreamgen_jax[beam]'."
+    ) from error
+  options = pipeline_options.PipelineOptions(shlex.split(runner))
+  try:
+    with beam.Pipeline(options=options) as pipeline:
+      _ = (pipeline | beam.Create(list(items)) | beam.Reshuffle()
+           | "Spread" >> beam.Map(function))
+  except Exception as error:  # every runner has its own kinds
+    raise errors.DataError(f"The pipeline failed: {error}") from error
+
+
+def _content(episode: types.Episode) -> str:
   """Digest of the numbers, and of three frames of each camera."""
   digest = hashlib.sha256(episode.instruction.encode())
   for values in (episode.state, episode.action):
@@ -128,7 +169,7 @@ def _content(episode: types.Episode) -> bytes:
     digest.update(str(len(frames)).encode())
     for i in (0, len(frames) // 2, -1):
       digest.update(frames[i].tobytes())
-  return digest.digest()
+  return digest.hexdigest()
 
 
 def _remember(output: pathlib.Path, report: checks.Report) -> None:
@@ -152,6 +193,10 @@ def define(given: flags.FlagValues, name: str) -> None:
       flag_values=given)
   flags.DEFINE_integer("episodes_per_shard", 64, "episodes of one file",
                        lower_bound=1, flag_values=given)
+  flags.DEFINE_string(
+      "beam", "", "options of an Apache Beam pipeline whose machines make the "
+      "episodes, such as --beam=--runner=FlinkRunner; all of them see source "
+      "and output", flag_values=given)
 
 
 def define_problems(given: flags.FlagValues) -> None:

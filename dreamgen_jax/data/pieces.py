@@ -2,7 +2,7 @@
 
 A dream costs minutes and a shard holds hundreds, so every episode is on disk
 as soon as it is made, whoever made it. A piece holds the serialized record and
-its index row, or says that the episode was left out.
+its index row, or says that the episode was left out, and what there is to note.
 """
 
 import dataclasses
@@ -10,10 +10,9 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
 import uuid
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any
 
 from dreamgen_jax import errors
 
@@ -36,10 +35,11 @@ class Pieces:
     have = set(os.listdir(self.folder)) if self.folder.is_dir() else set()
     return [id_ for id_ in ids if name_of(id_) not in have]
 
-  def put(self, id_: str, data: bytes = b"", row: Row | None = None) -> None:
+  def put(self, id_: str, data: bytes = b"", row: Row | None = None,
+          note: Any = None) -> None:
     """Keeps an episode, whole or not at all; without a row, it was left out."""
     self.folder.mkdir(parents=True, exist_ok=True)
-    head = json.dumps(row).encode()
+    head = json.dumps([row, note]).encode()
     temporary = self.folder / f"incomplete.{uuid.uuid4().hex}"
     with temporary.open("wb") as file:
       file.write(len(head).to_bytes(4, "little") + head + data)
@@ -53,24 +53,36 @@ class Pieces:
     Raises:
       DataError: there is no such piece.
     """
-    try:
-      content = (self.folder / name_of(id_)).read_bytes()
-    except FileNotFoundError as error:
-      raise errors.DataError(
-          f"Episode {id_!r} is not in {self.folder}, though a host finished "
-          "it; run the same command again.") from error
-    size = 4 + int.from_bytes(content[:4], "little")
-    row = json.loads(content[4:size])
-    return None if row is None else (content[size:], row)
+    with self._opened(id_) as file:
+      row, _ = _head(file)
+      return None if row is None else (file.read(), row)
+
+  def note(self, id_: str) -> Any:
+    """What was noted of an episode.
+
+    Raises:
+      DataError: there is no such piece.
+    """
+    with self._opened(id_) as file:
+      return _head(file)[1]
 
   def remove(self, ids: Iterable[str]) -> None:
     """Forgets those whose shard is written."""
     for id_ in ids:
       (self.folder / name_of(id_)).unlink(missing_ok=True)
 
-  def clear(self) -> None:
-    """Forgets all."""
-    shutil.rmtree(self.folder, ignore_errors=True)
+  def _opened(self, id_: str) -> IO[bytes]:
+    try:
+      return (self.folder / name_of(id_)).open("rb")
+    except FileNotFoundError as error:
+      raise errors.DataError(
+          f"Episode {id_!r} is not in {self.folder}, though a host finished "
+          "it; run the same command again.") from error
+
+
+def _head(file: IO[bytes]) -> list[Any]:
+  """[index row, note]; leaves the file where the record begins."""
+  return json.loads(file.read(int.from_bytes(file.read(4), "little")))
 
 
 def name_of(id_: str) -> str:

@@ -6,6 +6,7 @@ is written here.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -22,6 +23,126 @@ features = record.features
 from_record = record.from_record
 num_steps = record.num_steps
 to_record = record.to_record
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A dataset in the making: what goes where, and what is done already.
+
+  Any process that sees the folder may keep episodes and, once none is missing,
+  write shards; one then publishes. Picklable.
+
+  Attributes:
+    path: the dataset's folder.
+    name: TFDS name, snake_case.
+    ids: of all episodes, in order.
+    embodiment: its layout is stored with the data.
+    cameras: that are kept.
+    num_shards: number of files.
+    digest: key of everything that the episodes depend on besides their ids.
+    codec: of the videos, see `video.encode`.
+    content: digests of episodes that were made before.
+  """
+
+  path: pathlib.Path
+  name: str
+  ids: tuple[str, ...]
+  embodiment: types.Embodiment
+  cameras: tuple[str, ...]
+  num_shards: int = 1
+  digest: str = ""
+  codec: str = "h264"
+  content: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    if not 1 <= self.num_shards <= len(self.ids):
+      raise errors.DataError(
+          "num_shards must be between 1 and the number of episodes "
+          f"({len(self.ids)}), not {self.num_shards}.")
+
+  def __getstate__(self) -> dict[str, Any]:
+    return {field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)}
+
+  @functools.cached_property
+  def writer(self) -> shards.Writer:
+    """Of the shards."""
+    return shards.Writer(
+        self.path, self.name, record.features(self.embodiment, self.cameras),
+        self.num_shards)
+
+  @functools.cached_property
+  def key(self) -> str:
+    """Digest of all that the dataset is made from."""
+    return shards.digest_of([
+        self.digest, self.name, self.ids, self.content, self.num_shards,
+        self.writer.features.to_json(), dataclasses.asdict(self.embodiment),
+        *([] if self.codec == "h264" else [self.codec])])
+
+  @property
+  def store(self) -> pieces.Pieces:
+    """The episodes that are made, until their shard is written."""
+    return self.writer.store(self.key)
+
+  def finished(self, overwrite: bool = False) -> dataset.Dataset | None:
+    """The dataset, if it is published.
+
+    Raises:
+      DataError: another one is, which is not to be overwritten.
+    """
+    if not shards.is_published(self.path):
+      return None
+    found = dataset.Dataset(self.path)
+    if found.metadata.get("key") == self.key:
+      return found
+    if overwrite:
+      return None
+    raise errors.DataError(
+        f"{self.path} already holds the dataset {found.name!r}, made from "
+        "other inputs; remove the folder or choose another one.")
+
+  def unwritten(self) -> list[str]:
+    """Ids of the shards that are not written."""
+    return [id_ for i, (key, part) in enumerate(self._parts)
+            if not self.writer.has(i, key) for id_ in part]
+
+  def missing(self) -> list[str]:
+    """Those of them that are not made."""
+    return self.store.missing(self.unwritten())
+
+  def keep(self, id_: str, episode: types.Episode | None,
+           note: Any = None) -> None:
+    """Puts an episode on disk, or that it is left out; see `pieces`."""
+    if episode is None:
+      self.store.put(id_, note=note)
+      return
+    made = record.to_record(episode, self.embodiment, self.cameras, self.codec)
+    self.store.put(
+        id_, self.writer.serialize(made), record.index_row(made), note)
+
+  def shard(self, i: int) -> None:
+    """Writes a shard, unless it is written."""
+    key, part = self._parts[i]
+    if not self.writer.has(i, key):
+      self.writer.write(i, key, filter(None, map(self.store.get, part)))
+      self.store.remove(part)
+
+  def publish(self, metadata: Mapping[str, Any] | None) -> dataset.Dataset:
+    """Makes the shards a dataset.
+
+    Raises:
+      DataError: shards are missing, no episode in any, or clocks differ.
+    """
+    _check_clocks(self.writer)
+    self.writer.publish(record.identity(self.embodiment, self.cameras),
+                        dict(metadata or {}) | {"key": self.key})
+    return dataset.Dataset(self.path)
+
+  @functools.cached_property
+  def _parts(self) -> list[tuple[str, list[str]]]:
+    """(key, ids) of each shard."""
+    return [(shards.digest_of([self.key, part]), part)
+            for part in shards.split_evenly(self.ids, self.num_shards)]
 
 
 def write(
@@ -68,54 +189,31 @@ def write(
   items, many, content = _work(episodes, make, make_many)
   if hosts > 1 and barrier is None:
     raise errors.DataError("Writing with several hosts needs a barrier.")
-  if not 1 <= num_shards <= len(items):
-    raise errors.DataError(
-        f"num_shards must be between 1 and the number of episodes "
-        f"({len(items)}), not {num_shards}."
-    )
-  cameras = list(embodiment.cameras) if cameras is None else list(cameras)
-  spec = record.features(embodiment, cameras)
-  writer = shards.Writer(path, name, spec, num_shards)
-  key = shards.digest_of([digest, name, items, content, num_shards,
-                          spec.to_json(), dataclasses.asdict(embodiment),
-                          *([] if codec == "h264" else [codec])])
-  identity = record.identity(embodiment, cameras)
-  if shards.is_published(path):
-    found = dataset.Dataset(path)
-    if found.metadata.get("key") == key:
-      return found
-    if not overwrite:
-      raise errors.DataError(
-          f"{path} already holds the dataset {found.name!r}, made from "
-          "other inputs; remove the folder or choose another one."
-      )
-    if host == 0:
-      shards.unpublish(path)
+  plan = Plan(
+      path, name, tuple(items), embodiment,
+      tuple(embodiment.cameras if cameras is None else cameras), num_shards,
+      digest, codec, tuple(content))
+  found = plan.finished(overwrite)
+  if found:
+    return found
+  if host == 0:
+    shards.unpublish(path)
   if barrier:
     barrier()
   path.mkdir(parents=True, exist_ok=True)
-  parts = [(shards.digest_of([key, part]), part)
-           for part in shards.split_evenly(items, num_shards)]
-  store, unfinished = writer.store(key), [
-      id_ for i, (part_key, part) in enumerate(parts)
-      if not writer.has(i, part_key) for id_ in part]
-  mine = pieces.deal(store.missing(unfinished), host, hosts)
+  mine = pieces.deal(plan.missing(), host, hosts)
   if barrier:
     barrier()  # all have seen the same before anything changes
   if mine:
-    _make(store, mine, many, lambda episode: record.to_record(
-        episode, embodiment, cameras, codec), writer)
+    _make(plan, mine, many)
   if barrier:
     barrier()
-  for i, (part_key, part) in enumerate(parts):
-    if i % hosts == host and not writer.has(i, part_key):
-      writer.write(i, part_key, filter(None, map(store.get, part)))
-      store.remove(part)
+  for i in range(host, num_shards, hosts):
+    plan.shard(i)
   if barrier:
     barrier()
   if host == 0:
-    _check_clocks(writer)
-    writer.publish(identity, dict(metadata or {}) | {"key": key})
+    plan.publish(metadata)
   if barrier:
     barrier()
   return dataset.Dataset(path)
@@ -202,7 +300,7 @@ def _content(episode: types.Episode) -> str:
   return digest.hexdigest()
 
 
-def _make(store, ids, many, to_record, writer):
+def _make(plan, ids, many):
   """Makes episodes; each is on disk before the next is begun."""
   left = dict.fromkeys(ids)
   for episode in many(ids):
@@ -213,12 +311,11 @@ def _make(store, ids, many, to_record, writer):
           f"Episode {episode.id!r} was made where one of {ids[:3]}... was "
           "asked for."
       )
-    made = to_record(episode)
-    store.put(episode.id, writer.serialize(made), record.index_row(made))
+    plan.keep(episode.id, episode)
     left[episode.id] = True
   for id_, made in left.items():
     if not made:
-      store.put(id_)  # was left out, and need not be asked for again
+      plan.keep(id_, None)  # need not be asked for again
 
 
 def _check_clocks(writer: shards.Writer) -> None:

@@ -60,6 +60,9 @@ class Demonstrations:
       raise errors.DataError(f"{path} holds no demonstration.")
     self.findings = self._told_clock()
 
+  def __reduce__(self):
+    return type(self), (self.path, self._layout, self._instruction)
+
   def episode(self, episode_id: str) -> types.Episode:
     """Reads one demonstration.
 
