@@ -25,8 +25,8 @@ DEV = [
 TPU = ["jax[tpu]>=0.10.2,<0.13", "libtpu==0.0.42.*"]
 # Datasets in gs:// buckets are read where they lie.
 GCS = ["gcsfs>=2024.6"]
-# Imports on many machines; in an environment of its own, as Beam holds protobuf,
-# pyarrow and pillow back.
+# Imports on many machines; in an environment of its own, as Beam holds
+# protobuf, pyarrow and pillow back.
 BEAM = ["apache-beam>=2.77,<2.78"]
 # What benchmarks measure us against; never needed to run.
 PEERS = ["torch>=2.8,<3", "diffusers>=0.38,<0.43"]
@@ -71,7 +71,8 @@ setuptools.setup(
     ],
     extras_require={
         "sim": SIM, "serve": SERVE, "dev": DEV, "tpu": TPU, "peers": PEERS,
-        "gcs": GCS, "beam": BEAM, "hdf5": ["h5py>=3.10,<4"], "lerobot": ["lerobot>=0.4,<0.5"],
+        "gcs": GCS, "beam": BEAM, "hdf5": ["h5py>=3.10,<4"],
+        "lerobot": ["lerobot>=0.4,<0.5"],
         "tensorboard": ["tensorboardX>=2.6,<3"], "wandb": ["wandb>=0.19,<1"],
     },
 )
