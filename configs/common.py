@@ -65,6 +65,23 @@ POLICIES = {
         learning_rate=1e-3, b1=0.9),
 }
 
+# The tabletop of quickstart.py and three_policies.py: what is demonstrated, and
+# what is dreamed besides. No other verb does one of those by accident (it would
+# topple: any sweep may do that).
+SEEN = ("pick_place",)
+NOVEL = ("push", "pull", "slide_left", "slide_right", "press_button")
+SPREAD = 0.4  # of the simulator's range of positions; 1 needs a bigger model
+VERBS = SEEN + NOVEL
+CAMERA = "front"
+ANYWHERE = dict(
+    stage="collect", sim="tabletop", length=17, image_size=64,
+    randomize_looks=False, spread=SPREAD, paraphrases=3, shards=4, workers=2)
+PANDA = ANYWHERE | dict(robots=("panda",), scenes=("wood",))
+TRIALS = dict(
+    stage="evaluate", sim="tabletop", robot="panda", scene="wood",
+    spread=SPREAD, verbs=VERBS, first_seed=3_000_000, horizon=32,
+    execute_steps=4, batch_size=10, videos=1, video_hz=5.0)
+
 
 def section(**values):
   """A locked-later section of plain values."""
@@ -180,3 +197,112 @@ def weighted(name, weights=""):
         f"--config.weights=runs/{name}/export/{chosen['preset']}.")
   return {"name": family, "preset": chosen["preset"], "source": source,
           "kw": {}}
+
+
+def learner(name, options, inputs, steps):
+  """A policy's section at the tabletop.
+
+  Args:
+    name: of the policy, as the command line takes it.
+    options: world_model and weights, likewise; its text encoder reads.
+    inputs: of the stage.
+    steps: see `policy`.
+  """
+  other = world_model(options.world_model)["reader"]
+  return section(
+      stage="train_policy", cameras=(CAMERA,), inputs=inputs,
+      text=weighted(other) if other else weighted(
+          options.world_model, options.weights),
+      **policy(name, steps), **embodiment_ids(name, inputs))
+
+
+def report(config, **shown):
+  """The section `report` of a config that has all others."""
+  return section(
+      stage="report", camera=CAMERA, video_hz=5.0, dreams_per_verb=2,
+      evaluations_per_task=1,
+      inputs={name: name for name in config if name != "seed"}, **shown)
+
+
+def neural_road(config, options, long=False):
+  """Adds the stages from the simulator to neural trajectories, `neural`.
+
+  A Franka Panda is demonstrated `SEEN`; a world model that was pretrained on
+  other robots is tuned on these videos and dreams `NOVEL` besides; an inverse
+  dynamics model labels the dreams. `label_check`, `kept` and `dream_check` say
+  how well.
+
+  Args:
+    config: where to.
+    options: world_model, weights and labeler_model, as the command line takes
+      them.
+    long: more of everything.
+  """
+  chosen = world_model(options.world_model)
+  nano = weighted(options.world_model, options.weights)
+  # --- data ------------------------------------------------------------------
+  config.demonstrations = section(
+      what="demonstrations", verbs=SEEN, first_seed=0,
+      episodes=400 if long else 200, **PANDA)
+  config.heldout = section(
+      what="demonstrations", verbs=SEEN, first_seed=1_000_000,
+      episodes=50 if long else 24, **PANDA)
+  config.prompts = section(
+      what="prompts", verbs=VERBS, first_seed=2_000_000,
+      episodes=1200 if long else 288, **PANDA)
+  # Other robots elsewhere, as the base has seen them: only their video is read.
+  config.rehearsal = section(
+      what="demonstrations", verbs=VERBS, first_seed=5_000_000,
+      robots=("so100", "gantry", "scara", "ur"),
+      scenes=("marble", "slate", "felt", "brick"),
+      episodes=720 if long else 240, **ANYWHERE)
+  # The robot by itself, touching nothing: how its motions look, for the
+  # labeler, which would else guess what it does from what it was shown, and
+  # for the world model, which would else paint other arms at new verbs.
+  config.wander = section(
+      what="wander", verbs=VERBS, first_seed=6_000_000,
+      episodes=400 if long else 200, **PANDA)
+  # --- stage 1: fine-tune ----------------------------------------------------
+  # One frame and one sentence leave little open here, and the model is small:
+  # few, unguided steps stay near the mean of what it expects.
+  sampler = section(batch_size=8, **chosen["sampler"])
+  config.finetune = section(
+      stage="finetune", model=nano | dict(kw=chosen["tune"]),
+      camera=CAMERA, text_dropout=chosen["text_dropout"],
+      inputs=dict(demonstrations="demonstrations", rehearsal="rehearsal",
+                  wander="wander", heldout="heldout"),
+      lora=dict(rank=32 if long else 16, alpha=16.0, quantize=None,
+                match=r"blocks/.*(q|k|v|o|ffn_in|ffn_out)$"),
+      batch_size=8, evaluate_clips=24, sampler=sampler,
+      train=train(
+          2400 if long else 350, 16,
+          optim(1e-3, 20, weight_decay=0.0), trainable="^lora/"))
+  # --- stage 2: dream --------------------------------------------------------
+  config.dreams = section(
+      stage="dream", inputs=dict(world_model="finetune", prompts="prompts"),
+      camera=CAMERA, shards=8, adapters=(), **sampler)
+  # --- stage 3: label --------------------------------------------------------
+  config.seen = section(
+      stage="repaint", camera=CAMERA, levels=(0.0, 0.8), shards=4,
+      inputs=dict(world_model="finetune", demonstrations="demonstrations"))
+  config.labeler = section(
+      stage="train_labeler", cameras=(CAMERA,),
+      inputs=dict(demonstrations="demonstrations", wander="wander",
+                  seen="seen", heldout="heldout"),
+      **labeler(options.labeler_model), train=train(
+          6000 if long else 2400, 32, optim(1.5e-3, 50), ema=True))
+  label = dict(stage="label", samples=8, weights="uniform", batch_size=17,
+               shards=4)
+  config.neural = section(
+      inputs=dict(labeler="labeler", videos="dreams"), **label)
+  config.heldout_labels = section(
+      inputs=dict(labeler="labeler", videos="heldout"), **label)
+  config.label_check = section(
+      stage="replay", sim="tabletop",
+      inputs=dict(labels="heldout_labels", truth="heldout"))
+  config.kept = section(
+      stage="filter", shards=4,
+      inputs=dict(trajectories="neural", reference="demonstrations"),
+      judges=dict(certainty=dict(name="certainty", keep=0.7, kw={})))
+  config.dream_check = section(
+      stage="replay", sim="tabletop", inputs=dict(labels="kept"))

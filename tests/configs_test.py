@@ -10,9 +10,9 @@ from dreamgen_jax.data import labels
 from dreamgen_jax.stages import labelers, models, pipeline
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-QUICKSTART, PRETRAIN = (
+QUICKSTART, PRETRAIN, THREE = (
     str(ROOT / "configs" / name)
-    for name in ("quickstart.py", "nano_pretrain.py"))
+    for name in ("quickstart.py", "nano_pretrain.py", "three_policies.py"))
 
 
 @pytest.mark.parametrize("name", common.WORLD_MODELS)
@@ -73,6 +73,22 @@ def test_one_flag_chooses_the_policy(name):
     assert c.horizon - c.n_obs_steps + 1 >= config.evaluation.execute_steps
   assert (options.load(QUICKSTART) == config) == (
       name == "diffusion_policy_nano")
+
+
+def test_three_policies_go_on_from_the_quickstart():
+  quickstart, three = (
+      pipeline.steps(options.load(name)) for name in (QUICKSTART, THREE))
+  assert {name: step for name, step in three.items()
+          if name in quickstart} | {"evaluation": None, "report": None} == {
+              name: step for name, step in quickstart.items()
+              if not name.startswith("policy_")} | {
+                  "evaluation": None, "report": None}
+  judged = three["evaluation"].inputs
+  assert len(judged) == 9
+  for name in judged:
+    inputs = three[name].inputs
+    assert ("neural" in inputs) == name.endswith("_mixed")
+    assert inputs["real"] == ("many" if name.endswith("_upper") else "few")
 
 
 @pytest.mark.parametrize(("file", "overrides", "message"), [

@@ -1,0 +1,53 @@
+"""Three policies, each with little data, with dreams besides, and with much.
+
+Command: python -m dreamgen_jax.main --config=configs/three_policies.py \\
+           --workdir=runs/three_policies
+Others:  as of quickstart.py: --config.world_model, weights, labeler_model
+Hardware: 2 CPU cores, 8 GB, at most 2 hours.
+
+The paper's figure in miniature. Diffusion Policy, pi0 and GR00T N1 learn six
+verbs from 10 demonstrations of each; from these and the quickstart's neural
+trajectories, 1:1; and from 100 of each, the upper bound of all that dreams can
+give. Run in the quickstart's workdir, it goes on from there.
+"""
+
+from configs import common
+
+ARGUMENTS = dict(world_model="wan_nano", weights="", labeler_model="idm_nano")
+POLICIES = {"diffusion_policy_nano": "Diffusion Policy", "pi0_nano": "pi0",
+            "groot_n1_nano": "GR00T N1"}
+# Of Diffusion Policy; others take more or fewer, see `common.POLICIES`.
+STEPS = dict(low=2000, mixed=2000, upper=8000)
+
+
+def get_config(arg=None):
+  """The quickstart's road, and nine policies at its end."""
+  options = common.parse_arg(arg, ARGUMENTS)
+  config = common.section(seed=0)
+  common.neural_road(config, options)
+  experts = common.PANDA | dict(what="demonstrations", verbs=common.VERBS)
+  config.few = common.section(
+      first_seed=7_000_000, episodes=10 * len(common.VERBS), **experts)
+  config.many = common.section(
+      first_seed=4_000_000, episodes=100 * len(common.VERBS), **experts)
+  sources = dict(low=dict(real="few"),
+                 mixed=dict(real="few", neural="neural"),
+                 upper=dict(real="many"))
+  words = dict(low="10 demonstrations a verb", mixed="10 and dreams",
+               upper="100 a verb")
+  names = {}
+  for policy, title in POLICIES.items():
+    for data, inputs in sources.items():
+      name = f"{policy.removesuffix('_nano')}_{data}"
+      config[name] = common.learner(policy, options, inputs, STEPS[data])
+      names[name] = f"{title}, {words[data]}"
+  config.evaluation = common.section(
+      inputs={name: name for name in names}, novel=(), trials=20,
+      **common.TRIALS)
+  config.report = common.report(
+      config, novel=(), names=names,
+      upper=tuple(name for name in names if name.endswith("upper")),
+      headline=dict(
+          policy="groot_n1_mixed", task="all",
+          against=("groot_n1_low", "groot_n1_upper", "noop")))
+  return config.lock()
