@@ -88,6 +88,13 @@ class Conv1D(nn.Module):
     return x @ kernel + bias.astype(self.dtype)  # b u' width
 
 
+def mish(x: jax.Array) -> jax.Array:
+  """x tanh(log(1 + e^x)) by one exponential where that takes three."""
+  e = jnp.exp(jnp.minimum(x, 20.0))  # beyond, the factor is 1
+  e = e * (e + 2)
+  return x * (e / (e + 2))
+
+
 class ConvBlock(nn.Module):
   """Convolution over time, GroupNorm, Mish: [b, u, c] -> [b, u, width]."""
 
@@ -102,7 +109,7 @@ class ConvBlock(nn.Module):
                name="conv")(x)
     x = nn.GroupNorm(self.groups, epsilon=GROUP_EPSILON, dtype=self.dtype,
                      name="norm")(x)
-    return jax.nn.mish(x)
+    return mish(x)
 
 
 class ResidualBlock(nn.Module):
@@ -121,12 +128,12 @@ class ResidualBlock(nn.Module):
     if self.predict_scale:
       film = nn.Dense(2 * self.width, dtype=self.dtype,
                       bias_init=_scale_one_bias_zero, name="film")(
-                          jax.nn.mish(condition))
+                          mish(condition))
       scale, bias = jnp.split(film[:, None], 2, axis=-1)  # b 1 width, twice
       y = scale * y + bias
     else:
       y += nn.Dense(self.width, dtype=self.dtype, name="film")(
-          jax.nn.mish(condition))[:, None]
+          mish(condition))[:, None]
     y = ConvBlock(self.width, self.kernel, self.groups, self.dtype,
                   name="block_1")(y)
     if x.shape[-1] != self.width:
@@ -177,7 +184,7 @@ class ConditionalUnet1D(nn.Module):
 
     embed = step_embedding(step, self.step_width)
     embed = nn.Dense(4 * self.step_width, name="step_in")(embed)
-    embed = nn.Dense(self.step_width, name="step_out")(jax.nn.mish(embed))
+    embed = nn.Dense(self.step_width, name="step_out")(mish(embed))
     if condition is not None:
       embed = jnp.concatenate([embed, condition], axis=-1)  # b step_width+e
     embed = embed.astype(self.dtype)
