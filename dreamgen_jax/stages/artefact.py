@@ -7,8 +7,10 @@ Both record the key: sha256 over the stage, its resolved config, the digests of
 its inputs and the version of its code.
 """
 
+import contextlib
 import dataclasses
 import datetime
+import fcntl
 import functools
 import hashlib
 import json
@@ -16,7 +18,7 @@ import os
 import pathlib
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dreamgen_jax
@@ -25,6 +27,7 @@ from dreamgen_jax import errors
 DONE = "artefact.json"
 WORKING = "unfinished.json"
 RUN = "run.json"
+LOCKS = ".locks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +139,30 @@ class Artefact:
 
   def _facts(self) -> dict[str, Any]:
     return {"key": self.key, **self._content()}
+
+
+@contextlib.contextmanager
+def alone(workdir: pathlib.Path, name: str) -> Iterator[None]:
+  """Keeps every other process from running the same stage meanwhile.
+
+  The lock ends with the process, however it ends; on a disk that knows no
+  locks there is none.
+
+  Raises:
+    ConfigError: another process is at it.
+  """
+  folder = workdir / LOCKS
+  folder.mkdir(exist_ok=True)
+  with (folder / name).open("w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise errors.ConfigError(
+          f"Another process is running stage {name!r} in {str(workdir)!r}; "
+          "wait until it has ended, or name another workdir.") from error
+    except OSError:
+      pass
+    yield
 
 
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Every section of a config that has a `stage` is one step of the road. Its
 again unless its own section, the code's version or its inputs changed.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import pathlib
@@ -20,7 +21,7 @@ from dreamgen_jax.stages import adapters, artefact, models
 # How a training runs rather than what it results in: with other values the
 # same result goes on, so that all count as these.
 RUNNING = {"mesh": {"data": -1}, "checkpoint_seconds": 60.0}
-DROPPED = ("nonfinite",)
+DROPPED = ("nonfinite", "program")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +120,11 @@ def _walk(road: dict[str, Step], resolved: dict[str, Any],
             f"Stage {name!r} needs {source!r}, which has not finished with "
             f"this config; run it first (--stage={source}), or leave --stage "
             "out.")
-    _run_step(step, output, {
-        key: workdir / source if source in road else pathlib.Path(source)
-        for key, source in step.inputs.items()})
+    with (artefact.alone(workdir, name) if hosts.first()
+          else contextlib.nullcontext()):
+      _run_step(step, output, {
+          key: workdir / source if source in road else pathlib.Path(source)
+          for key, source in step.inputs.items()})
 
 
 def resolve(step: Step) -> dict[str, Any]:

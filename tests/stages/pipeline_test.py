@@ -46,6 +46,16 @@ def test_how_a_training_runs_does_not_change_what_it_is(stage, tmp_path,
   assert stage.runs == 2
 
 
+def test_two_processes_do_not_run_the_same_stage(stage, tmp_path):
+  stage.does = lambda folder: pipeline.run(config(), tmp_path / "run")
+  with pytest.raises(errors.ConfigError,
+                     match="Another process is running stage 'count' in"):
+    pipeline.run(config(), tmp_path / "run")
+  stage.does = lambda folder: None
+  pipeline.run(config(), tmp_path / "run")
+  assert stage.runs == 2  # the second never began
+
+
 def test_only_the_first_host_keeps_the_books(stage, tmp_path, monkeypatch,
                                              capsys):
   for name, value in (("index", 1), ("count", 2)):
