@@ -26,7 +26,7 @@ _GAP = 0.2  # seconds
 def get_config(arg=None):
   """Cameras, rates and the row of the labeler follow from the dataset."""
   options = common.parse_arg(arg, ARGUMENTS)
-  given = catalogue.find(options.dataset)
+  given = catalogue.foreign(options.dataset)
   robot = given.embodiment
   gap = options.gap or max(1, round(_GAP * robot.clock.video_hz))
   nano = common.labeler("idm_nano")["model"]
@@ -43,7 +43,7 @@ def get_config(arg=None):
           name="idm", preset=options.preset,
           kw=dict(nano["kw"] if options.preset == nano["preset"] else {},
                   embodiments=max(32, robot.id + 1))),
-      allow_constant=True, state=bool(given.state),
+      allow_constant=True, state=bool(given.state), evaluate_episodes=64,
       time_base=dict(gap_seconds=gap / robot.clock.video_hz, horizon=gap),
       train=common.train(options.steps, 32, common.optim(1e-3, 50), ema=True))
   return config.lock()

@@ -5,10 +5,11 @@
       [--frames=17,49,81] [--windows=100] [--rounds=3] [--long=10000]
 
 Episodes are read at 256x256, clips at 480x832, the same frames on all sides, in
-each one's own layout: JPEGs by byte ranges here, JPEGs in TFRecord under
-tf.data as in Octo, LeRobot v3 in its default AV1. Windows start anywhere, in
-random order, and come as batches of two, uint8. "bare" decodes as many JPEGs
-that are in memory already. --lerobot and --tf are interpreters that have the
+each one's own layout: our JPEGs by byte ranges here, JPEGs as TFDS codes them
+in TFRecord under tf.data as in Octo, LeRobot v3 in its default AV1; PSNR tells
+what each keeps of the frames. Windows start anywhere, in random order, and come
+as batches of two, uint8. "bare" decodes as many of our JPEGs that are in memory
+already. --lerobot and --tf are interpreters that have the
 peers; without, they do not run. --long windows of the first length tell whether
 memory stays.
 """
@@ -141,19 +142,33 @@ def _held_mib() -> float:
 
 def _write(folder: pathlib.Path, size: str, given: Any) -> None:
   """The same frames in the layouts of all sides."""
-  from dreamgen_jax.data import lerobot_export, rlds
+  import numpy as np
 
-  data = rlds.write(
-      folder / f"here-{size}", "windows", *_episodes(size, given),
-      codec="jpeg")
+  from dreamgen_jax import metrics
+  from dreamgen_jax.data import lerobot_export, pictures, ranges, rlds, video
+
+  episodes, robot = _episodes(size, given)
+  (camera,) = robot.cameras
+  first = episodes[0].video[camera]
+
+  def kept(side, frames):
+    print(f"{size:>4} {side:8} PSNR "
+          f"{metrics.psnr(first, frames[:len(first)]):.1f} dB", flush=True)
+
+  data = rlds.write(folder / f"here-{size}", "windows", episodes, robot,
+                    codec="jpeg")
+  kept("here", data.episode(0).video[camera])
   if given.lerobot:
     target = folder / f"lerobot-{size}"
-    lerobot_export.write(target, map(data.episode, range(len(data))),
-                         data.embodiment, "v3.0")
-    for file in target.rglob("*.mp4"):
+    lerobot_export.write(target, episodes, robot, "v3.0")
+    files = sorted(target.rglob("*.mp4"))
+    for file in files:
       _to_av1(file)
+    kept("lerobot", video.decode(files[0], np.arange(len(first))))
   if given.tf:
-    _write_tfds(folder / f"octo-{size}", data)
+    _write_tfds(folder / f"octo-{size}", episodes, robot)
+    kept("octo", pictures.decode(
+        [ranges.Part.of(_as_tfds(frame)) for frame in first]))
 
 
 def _episodes(size: str, given: Any
@@ -203,7 +218,17 @@ def _to_av1(file: pathlib.Path) -> None:
   os.replace(made, file)
 
 
-def _write_tfds(folder: pathlib.Path, data: Any) -> None:
+def _as_tfds(frame: Any) -> bytes:
+  """A JPEG as TFDS makes it, by TensorFlow's defaults."""
+  import numpy as np
+  import simplejpeg
+
+  return simplejpeg.encode_jpeg(
+      np.ascontiguousarray(frame), quality=95, colorsubsampling="420")
+
+
+def _write_tfds(folder: pathlib.Path, episodes: list[types.Episode],
+                robot: types.Embodiment) -> None:
   """RLDS with a JPEG per step; the peer puts the checksums in."""
   import numpy as np
   import tensorflow_datasets as tfds
@@ -212,7 +237,7 @@ def _write_tfds(folder: pathlib.Path, data: Any) -> None:
   from tensorflow_datasets.core import splits as tfds_splits
 
   folder.mkdir()
-  robot, (camera,) = data.embodiment, data.cameras
+  (camera,) = robot.cameras
 
   def vector(width):
     return tfds.features.Tensor(shape=(width,), dtype=np.float32)
@@ -229,11 +254,11 @@ def _write_tfds(folder: pathlib.Path, data: Any) -> None:
       features.get_serialized_info())
   with open(template.sharded_filepath(shard_index=0, num_shards=1),
             "wb") as file:
-    for i in range(len(data)):
-      episode = data.episode(i, ())
+    for episode in episodes:
       made = serializer.get_tf_example({"steps": {
-          "observation": {"image": list(_jpegs(data, i, camera)),
-                          "state": episode.state},
+          "observation": {
+              "image": [_as_tfds(frame) for frame in episode.video[camera]],
+              "state": episode.state},
           "action": episode.action}}).SerializeToString()
       file.write(struct.pack("<QI", len(made), 0) + made + bytes(4))
   info = tfds.core.DatasetInfo(
@@ -242,7 +267,7 @@ def _write_tfds(folder: pathlib.Path, data: Any) -> None:
           data_dir=str(folder), module_name=""), features=features)
   info.set_file_format("tfrecord")
   info.set_splits(tfds_splits.SplitDict([tfds_splits.SplitInfo(
-      name="train", shard_lengths=[len(data)], num_bytes=1,
+      name="train", shard_lengths=[len(episodes)], num_bytes=1,
       filename_template=template)]))
   info.write_to_directory(epath.Path(folder))
 
@@ -252,8 +277,9 @@ def _jpegs(data: Any, i: int, camera: str) -> Iterator[bytes]:
   from dreamgen_jax.data import jpegs, ranges
 
   file = ranges.Part.of(data.record(i)["episode_metadata"]["video"][camera])
-  borders = jpegs.borders(file).tolist()
-  for begin, end in itertools.pairwise(borders):
+  film = jpegs.film(file)
+  assert film
+  for begin, end in itertools.pairwise(film.borders.tolist()):
     yield file.read(begin, end - begin)
 
 

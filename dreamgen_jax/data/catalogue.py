@@ -35,6 +35,20 @@ def find(name: str) -> layout.Layout | layout.Native:
   return table[name]
 
 
+def foreign(name: str) -> layout.Layout:
+  """As `find`, of datasets that others recorded.
+
+  Raises:
+    ConfigError: there is none, or it is one of this package.
+  """
+  found = find(name)
+  if isinstance(found, layout.Native):
+    raise errors.ConfigError(
+        f"{name!r} is {found.about}, of this package: name its folder as an "
+        "input instead.")
+  return found
+
+
 def open(path: str | os.PathLike, split: str = "train"
          ) -> dataset.Dataset | source.Source:
   """A dataset of this package, or the one that a folder's pointer names.

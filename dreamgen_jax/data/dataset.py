@@ -16,9 +16,9 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_data_source
 
 from dreamgen_jax import errors, registry, types
-from dreamgen_jax.data import ranges, record, shards, table
+from dreamgen_jax.data import jpegs, ranges, record, shards, table
 
-_RECENT = 64  # records whose columns are kept for more windows
+_RECENT = 64  # records of which all but the videos is kept, for more windows
 
 
 def embodiment_from_dict(value: Mapping[str, Any]) -> types.Embodiment:
@@ -58,7 +58,7 @@ class Dataset:
     self.path, self._split = pathlib.Path(path), split
     self._lock, self._source = threading.Lock(), None
     self._record_files: dict[int, ranges.RecordFile] = {}
-    self._recent: dict[int, dict[str, Any]] = {}
+    self._recent: dict[int, tuple[types.Episode, dict[str, Any]]] = {}
     info = self._info()
     self.name = info.name
     self.metadata = dict(info.metadata or {})
@@ -136,34 +136,38 @@ class Dataset:
   def episode(self, i: int, cameras: Sequence[str] | None = None,
               frames: Sequence[int] | np.ndarray | None = None,
               ) -> types.Episode:
-    """Episode `i`; see `record.from_record` for cameras and frames.
+    """Episode `i`; see `record.with_video` for cameras and frames.
 
     A window, which names its frames, is read without the rest of the videos
     where the file is not compressed; hashes are checked of whole records only.
     """
-    columns = None if frames is None else self._columns(int(i))
-    if columns is None:
-      columns = self.record(i)
-    return record.from_record(columns, cameras, frames)
+    if frames is None:
+      return record.from_record(self.record(i), cameras)
+    return record.with_video(*self._in_parts(int(i)), cameras, frames)
 
-  def _columns(self, i: int) -> dict[str, Any] | None:
-    """All of record `i` but its videos, if that can be read alone."""
+  def _in_parts(self, i: int) -> tuple[types.Episode, dict[str, Any]]:
+    """(episode `i` without video, its video files), not read if they need not.
+    """
     with self._lock:
       if i in self._recent:
         return self._recent[i]
     part = self._part(i)
     if part is None:
-      return None
+      whole = self.record(i)
+      return record.without_video(whole), whole["episode_metadata"]["video"]
     try:
       columns = record.columns(part, self._spec)
+      files = columns["episode_metadata"]["video"]
+      found = record.without_video(columns), {
+          camera: jpegs.film(file) or file for camera, file in files.items()}
     except errors.DataError as error:
       raise errors.DataError(
           f"Record {i} of {self.path} is damaged: {error}") from error
     with self._lock:
       while len(self._recent) >= _RECENT:
         del self._recent[next(iter(self._recent))]
-      self._recent[i] = columns
-    return columns
+      self._recent[i] = found
+    return found
 
   def _part(self, i: int) -> ranges.Part | None:
     """Record `i` in its file; None if it is compressed, or does not exist."""

@@ -163,45 +163,64 @@ def to_record(episode: types.Episode, embodiment: types.Embodiment,
   }
 
 
-def from_record(record: Mapping[str, Any], cameras: Sequence[str] | None = None,
-                frames: Sequence[int] | np.ndarray | None = None,
-                ) -> types.Episode:
+def from_record(record: Mapping[str, Any],
+                cameras: Sequence[str] | None = None) -> types.Episode:
   """The episode of a record of nested columns, as `Dataset.record` gives it.
 
   Args:
-    record: columns of `steps`, and `episode_metadata`; videos are bytes, or
-      parts of a file.
+    record: columns of `steps`, and `episode_metadata`; videos are bytes.
     cameras: which cameras to decode; None decodes all, () none.
-    frames: which frames to decode, in that order; None decodes all.
 
   Raises:
     DataError: unknown camera, damaged video, or a wrong number of frames.
   """
-  steps, meta = record["steps"], record["episode_metadata"]
-  name = _text(meta["episode_id"])
-  files = meta["video"]
+  meta = record["episode_metadata"]
+  found = with_video(without_video(record), meta["video"], cameras)
+  for camera, frames in found.video.items():
+    if len(frames) != meta["num_frames"]:
+      raise errors.DataError(
+          f"Episode {found.id!r}, camera {camera!r}: {len(frames)} frames "
+          f"instead of {meta['num_frames']}.")
+  return found
+
+
+def with_video(episode: types.Episode, files: Mapping[str, Any],
+               cameras: Sequence[str] | None = None,
+               frames: Sequence[int] | np.ndarray | None = None
+               ) -> types.Episode:
+  """The episode with what is wanted of its videos.
+
+  Args:
+    episode: without video.
+    files: camera -> what `video.decode` takes.
+    cameras: which to decode; None decodes all.
+    frames: which to decode, in that order; None decodes all.
+
+  Raises:
+    DataError: unknown camera, or a damaged video.
+  """
   videos = {}
   for camera in files if cameras is None else cameras:
     if camera not in files:
       raise errors.DataError(
-          f"Episode {name!r} has no camera {camera!r}, only {sorted(files)}."
-      )
+          f"Episode {episode.id!r} has no camera {camera!r}, only "
+          f"{sorted(files)}.")
     try:
       videos[camera] = video.decode(files[camera], frames)
     except errors.DataError as error:
       raise errors.DataError(
-          f"Episode {name!r}, camera {camera!r}: {error}"
-      ) from error
-    if frames is None and len(videos[camera]) != meta["num_frames"]:
-      raise errors.DataError(
-          f"Episode {name!r}, camera {camera!r}: {len(videos[camera])} frames "
-          f"instead of {meta['num_frames']}."
-      )
+          f"Episode {episode.id!r}, camera {camera!r}: {error}") from error
+  return dataclasses.replace(episode, video=videos)
+
+
+def without_video(record: Mapping[str, Any]) -> types.Episode:
+  """All of a record but its videos, which are not read."""
+  steps, meta = record["steps"], record["episode_metadata"]
   action = np.where(steps["action_mask"], steps["action"], np.nan)
   success = int(meta["success"])
   return types.Episode(
-      id=name,
-      video=videos,
+      id=_text(meta["episode_id"]),
+      video={},
       instruction=_text(steps["language_instruction"][0]),
       embodiment=_text(meta["embodiment"]),
       clock=types.Clock(_hz(meta["video_hz"]), _hz(meta["control_hz"])),

@@ -92,7 +92,7 @@ def probe(data: bytes | pathlib.Path) -> tuple[int, float, int, int]:
     ) from error
 
 
-def decode(data: bytes | pathlib.Path | ranges.Part,
+def decode(data: bytes | pathlib.Path | ranges.Part | jpegs.Film,
            indices=None) -> np.ndarray:
   """Decodes a video file into uint8[f, h, w, 3] RGB frames.
 
@@ -105,15 +105,13 @@ def decode(data: bytes | pathlib.Path | ranges.Part,
   Raises:
     DataError: damaged bytes, missing frames, or an index out of range.
   """
-  if not isinstance(data, pathlib.Path):
-    file = data if isinstance(data, ranges.Part) else ranges.Part.of(data)
-    borders = jpegs.borders(file)
-    if borders is not None:
-      number = len(borders) - 1
-      return jpegs.decode(
-          file, borders, np.arange(number) if indices is None
-          else _checked(indices, number))
-    data = file.read()
+  if isinstance(data, bytes):
+    data = ranges.Part.of(data)
+  if isinstance(data, ranges.Part):
+    data = jpegs.film(data) or data.read()
+  if isinstance(data, jpegs.Film):
+    return jpegs.decode(data, None if indices is None
+                        else _checked(indices, len(data)))
   try:
     with _open(data) as container:
       stream = container.streams.video[0]

@@ -17,6 +17,8 @@ from dreamgen_jax import errors, registry, types
 from dreamgen_jax.data import dataset as dataset_lib
 from dreamgen_jax.data import images, padding, source, table, views
 
+_MOST = 4 << 30  # bytes of pictures that are held of one dataset
+
 
 class Episodes(Protocol):
   """What windows need: a `rlds.Dataset`, a `source.Source`, or `Memory` of one.
@@ -40,7 +42,7 @@ class Episodes(Protocol):
 class Memory:
   """Holds decoded episodes in RAM; each is decoded once, when first asked for.
 
-  For datasets that fit: nano runs, evaluation sets.
+  Once they fill `_MOST` bytes, others are read whenever they are asked for.
   """
 
   def __init__(self, dataset: dataset_lib.Dataset | source.Source,
@@ -55,13 +57,14 @@ class Memory:
     self.path, self.digest = dataset.path, dataset.digest
     self.weight = dataset.weight
     self._held: dict[int, types.Episode] = {}
+    self._bytes = 0
     self._lock = threading.Lock()
 
   def __len__(self) -> int:
     return len(self._dataset)
 
   def __getstate__(self) -> dict[str, Any]:
-    return self.__dict__ | {"_lock": None, "_held": {}}
+    return self.__dict__ | {"_lock": None, "_held": {}, "_bytes": 0}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.__dict__.update(state)
@@ -71,24 +74,29 @@ class Memory:
               frames: Sequence[int] | np.ndarray | None = None,
               ) -> types.Episode:
     """As `Dataset.episode`; arrays are shared, do not write into them."""
-    with self._lock:
-      if i not in self._held:
-        self._held[i] = self._load(i)
-      episode = self._held[i]
     wanted = self.cameras if cameras is None else cameras
     for camera in wanted:
-      if camera not in episode.video:
+      if camera not in self.cameras:
         raise errors.DataError(
             f"Camera {camera!r} is not held in memory, only {self.cameras}."
         )
+    with self._lock:
+      if i not in self._held and self._bytes < _MOST:
+        self._held[i] = self._load(i, self.cameras)
+        self._bytes += sum(
+            video.nbytes for video in self._held[i].video.values())
+      episode = self._held.get(i)
+    if episode is None:
+      return self._load(i, wanted, frames)
     take = slice(None) if frames is None else np.asarray(frames)
     return dataclasses.replace(
         episode, video={camera: episode.video[camera][take]
                         for camera in wanted}
     )
 
-  def _load(self, i: int) -> types.Episode:
-    episode = self._dataset.episode(i, self.cameras)
+  def _load(self, i: int, cameras: Sequence[str],
+            frames: Sequence[int] | np.ndarray | None = None) -> types.Episode:
+    episode = self._dataset.episode(i, cameras, frames)
     if self._size is None:
       return episode
     return dataclasses.replace(episode, video={

@@ -9,8 +9,8 @@ config.keep, and counted.
 import pathlib
 from typing import Any
 
-from dreamgen_jax import errors, metrics
-from dreamgen_jax.data import catalogue, checks, layout
+from dreamgen_jax import metrics
+from dreamgen_jax.data import catalogue, checks
 from dreamgen_jax.stages import artefact
 
 ALONE = True  # one host does it
@@ -20,11 +20,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
   """Reads all records once, unless that was done before."""
   del inputs
-  given = catalogue.find(config.dataset)
-  if not isinstance(given, layout.Layout):
-    raise errors.ConfigError(
-        f"{config.dataset!r} is a dataset of this package: name its folder as "
-        "an input instead.")
+  given = catalogue.foreign(config.dataset)
   shown: list[metrics.Progress] = []
 
   def progress(done: int, total: int) -> None:

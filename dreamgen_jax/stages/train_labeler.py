@@ -96,8 +96,11 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       "state": states and states.to_json(),
       "embodiment": dataclasses.asdict(robot)}
   held = windows.Memory(heldout, config.cameras, size)
-  truth = [held.episode(i)
-           for i in np.flatnonzero(held.index["kept"]).tolist()]
+  measured = np.flatnonzero(held.index["kept"])
+  most = config.get("evaluate_episodes", len(measured))
+  if most < len(measured):
+    measured = measured[np.linspace(0, len(measured) - 1, most).astype(int)]
+  truth = [held.episode(i) for i in measured.tolist()]
 
   def labelled(params, samples):
     with hosts.locally(params) as params:

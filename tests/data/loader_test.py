@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dreamgen_jax import errors
-from dreamgen_jax.data import loader, windows
+from dreamgen_jax.data import loader, memory, mix, rlds, windows
 
 
 class Numbers:
@@ -39,6 +39,26 @@ def _equal(a, b):
 def _make(seed=0, **kw):
   sources = [(Numbers("real", 7), 1.0), (Numbers("neural", 50), 1.0)]
   return loader.loader(sources, 8, seed, **kw)
+
+
+def test_windows_are_made_where_their_batch_lies(tmp_path, embodiment,
+                                                 make_episode):
+  data = rlds.write(tmp_path / "d", "d", [make_episode(i) for i in range(3)],
+                    embodiment, codec="jpeg")
+  clips = windows.Clips(data, camera="front", num_frames=5)
+  place = np.empty((5, 16, 16, 3), np.uint8)
+  with memory.lent(place):
+    assert clips[3]["video"] is place
+  both = windows.Observations(data, cameras=["wrist", "front"], horizon=2,
+                              history=3)  # either could be made there
+  for source in (clips, both):
+    plain = mix.mix([(source, 1.0)], 4, 0)
+    batches = loader.loader([(source, 1.0)], 4, 0)
+    for i, batch in enumerate(_take(batches, 3)):
+      samples = [plain[4 * i + k] for k in range(4)]
+      _equal([batch], [{name: np.stack([sample[name] for sample in samples])
+                        for name in samples[0]}])
+    batches.close()
 
 
 def test_every_batch_is_exactly_one_to_one():

@@ -95,13 +95,13 @@ def test_motion_jpeg_is_a_video_like_others(make_episode):
   assert np.abs(video.decode(data).astype(int) - frames).max() <= 3
   with av.open(io.BytesIO(data)) as container:
     assert len(list(container.decode(video=0))) == 9
-  assert jpegs.borders(ranges.Part.of(video.encode(frames, 5.0))) is None
+  assert jpegs.film(ranges.Part.of(video.encode(frames, 5.0))) is None
   with pytest.raises(errors.DataError, match=r"Frames 3\.\.9 wanted .* of 9"):
     video.decode(data, [3, 9])
   with pytest.raises(errors.DataError, match="did you mean|have: h264, jpeg"):
     video.encode(frames, 5.0, "jpg")
   broken = bytearray(data)
-  border = jpegs.borders(ranges.Part.of(data))[4]
+  border = jpegs.film(ranges.Part.of(data)).borders[4]
   broken[border:border + 3] = b"abc"
   with pytest.raises(errors.DataError, match="Damaged video: frame 4"):
     video.decode(bytes(broken))

@@ -210,6 +210,13 @@ def test_memory_decodes_once_and_equals_the_disk(dataset, monkeypatch):
     memory.episode(0, ["wrist"])
   small = windows.Memory(dataset, ["front"], size=(4, 4))
   assert small.episode(1).video["front"].shape == (10, 4, 4, 3)
+  monkeypatch.setattr(windows, "_MOST", 1)  # full after the first
+  full = windows.Memory(dataset, ["front"], size=(4, 4))
+  for i in (0, 1, 1):
+    for frames in ([3, 1], None):
+      np.testing.assert_array_equal(
+          full.episode(i, ["front"], frames).video["front"],
+          small.episode(i, ["front"], frames).video["front"])
 
 
 def test_windows_pickle(dataset):
