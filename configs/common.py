@@ -271,11 +271,11 @@ def neural_road(config, options, long=False):
       camera=CAMERA, text_dropout=chosen["text_dropout"],
       inputs=dict(demonstrations="demonstrations", rehearsal="rehearsal",
                   wander="wander", heldout="heldout"),
-      lora=dict(rank=32 if long else 16, alpha=16.0, quantize=None,
+      lora=dict(rank=16, alpha=16.0, quantize=None,
                 match=r"blocks/.*(q|k|v|o|ffn_in|ffn_out)$"),
       batch_size=8, evaluate_clips=24, sampler=sampler,
       train=train(
-          2400 if long else 350, 16,
+          1200 if long else 350, 16,
           optim(1e-3, 20, weight_decay=0.0), trainable="^lora/"))
   # --- stage 2: dream --------------------------------------------------------
   config.dreams = section(

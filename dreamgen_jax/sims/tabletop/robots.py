@@ -144,7 +144,7 @@ def _panda(paint: Paint) -> str:
   turn = (np.cos(np.pi / 8), 0, 0, -np.sin(np.pi / 8))
   # The body of the wrist camera shows which way the hand has turned.
   chain = _hand(paint, (0, 0, 0.107), turn, (0.022, 0.066, 0.03), 0.058,
-                0.0115, _box((0.065, 0, -0.032), (0.03, 0.022, 0.021),
+                0.0115, _box((0.085, 0, -0.032), (0.05, 0.022, 0.021),
                              (0.75, 0.15, 0.75)))
   chain = _link(
       "panda7", (0.088, 0, 0), (0, 0, 1), (-2.89, 2.89),
