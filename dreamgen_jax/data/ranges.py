@@ -140,10 +140,11 @@ def varints(data: bytes) -> np.ndarray:
   """All numbers of `data`, i64; two's complement, as protocol buffers have it.
   """
   plain = np.frombuffer(data, np.uint8)
-  if not plain.size or plain.max() < 128:
-    return plain.astype(np.int64)
-  found, at = [], 0
-  while at < len(data):
-    value, at = varint(data, at)
-    found.append(value)
-  return np.array(found, np.uint64).astype(np.int64)
+  ends = np.flatnonzero(plain < 128)
+  begins = np.concatenate([[0], ends[:-1] + 1])[:len(ends)]
+  found = np.zeros(len(ends), np.uint64)
+  for i in range(int((ends - begins).max(initial=-1)) + 1):
+    there = begins + i <= ends
+    found[there] |= (plain[begins[there] + i] & 127).astype(np.uint64) << (
+        np.uint64(7 * i))
+  return found.view(np.int64)
