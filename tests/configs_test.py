@@ -10,9 +10,10 @@ from dreamgen_jax.data import labels
 from dreamgen_jax.stages import labelers, models, pipeline
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-QUICKSTART, PRETRAIN, THREE = (
-    str(ROOT / "configs" / name)
-    for name in ("quickstart.py", "nano_pretrain.py", "three_policies.py"))
+QUICKSTART, PRETRAIN, THREE, LATENT = (
+    str(ROOT / "configs" / f"{name}.py")
+    for name in ("quickstart", "nano_pretrain", "three_policies",
+                 "latent_actions"))
 
 
 @pytest.mark.parametrize("name", common.WORLD_MODELS)
@@ -89,6 +90,18 @@ def test_three_policies_go_on_from_the_quickstart():
     inputs = three[name].inputs
     assert ("neural" in inputs) == name.endswith("_mixed")
     assert inputs["real"] == ("many" if name.endswith("_upper") else "few")
+
+
+def test_tokens_say_codes_then_actions():
+  config = options.load(f"{LATENT}:tokens")
+  c = models.build("labelers", config.labeler.model).config
+  first, then = (models.build("policies", config[name].model).config
+                 for name in ("policy", "tuned"))
+  assert c.as_codes and first.bins == c.codes and first.horizon == 1
+  assert config.tuned.inputs.start == "policy" and then.horizon > 1
+  plain = options.load(LATENT)
+  assert plain.policy.model.name == "diffusion_policy" and (
+      set(config) - set(plain) == {"taught", "tuned"})
 
 
 @pytest.mark.parametrize(("file", "overrides", "message"), [

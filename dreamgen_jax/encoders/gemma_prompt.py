@@ -6,12 +6,53 @@ As pi0 and pi0.5 have them.
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import sentencepiece
 
+from dreamgen_jax import errors, interfaces
 from dreamgen_jax.encoders import tokenizer as tokenizer_lib
+from dreamgen_jax.layers import chunks
 
 _BINS = np.linspace(-1, 1, 257)[:-1]  # left edges of the 256 that tell a state
+
+
+def example(config: Any, batch_size: int) -> interfaces.Batch:
+  """Shapes and dtypes of a policy's training batch, prompts among them.
+
+  Args:
+    config: of a policy; what `chunks.example` reads, and text_length.
+    batch_size: b.
+  """
+  prompt = (config.text_length,)
+  return chunks.example(config, batch_size, tokens=(prompt, jnp.int32),
+                        token_mask=(prompt, jnp.bool_))
+
+
+def read(config: Any, language: Any, instructions: Sequence[str],
+         states: np.ndarray | None = None,
+         reserved: int = 0) -> interfaces.Batch:
+  """Prompts of a batch: tokens i32[b,m], token_mask bool[b,m].
+
+  Args:
+    config: of a policy; has text_length and vocabulary.
+    language: with a tokenizer.
+    instructions, states: as of `tokenize`.
+    reserved: words at the vocabulary's end that stand for actions.
+
+  Raises:
+    ConfigError: the tokenizer knows more words than the policy leaves it.
+    UserError: an instruction has words that the tokenizer does not know.
+  """
+  tokens, mask = tokenize(
+      language.tokenizer, instructions, states, config.text_length)
+  if tokens.max(initial=0) >= config.vocabulary - reserved:
+    raise errors.ConfigError(
+        f"The tokenizer gives token {tokens.max()}; the policy has vocabulary "
+        f"= {config.vocabulary}" + (
+            f", and the last {reserved} stand for actions" if reserved else "")
+        + ". Take the tokenizer of its release.")
+  return {"tokens": tokens, "token_mask": mask}
 
 
 def tokenize(tokenizer: Any, instructions: Sequence[str],

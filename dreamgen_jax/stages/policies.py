@@ -57,13 +57,22 @@ def keys(own: tuple[types.Key, ...], config: Any) -> tuple[types.Key, ...]:
       for key in own)
 
 
-def start(spec: Any, model: interfaces.Policy,
-          rng: jax.Array) -> interfaces.Params:
-  """Parameters to train from: fresh, or those of the folder spec["source"].
+def start(spec: Any, model: interfaces.Policy, rng: jax.Array,
+          earlier: pathlib.Path | None = None) -> interfaces.Params:
+  """Parameters to train from.
+
+  Args:
+    spec: a section `model`; its `source`, if it has one, is a release's folder.
+    model: the policy.
+    rng: for fresh parameters.
+    earlier: folder of a run of `train_policy`, which takes precedence.
 
   Raises:
     CheckpointError: the folder is missing, or does not fit the model.
   """
+  if earlier:
+    target = jax.eval_shape(model.init, rng)
+    return checkpoint.load(earlier / "checkpoint", target)[0]
   if not spec.get("source"):
     return model.init(rng)
   return registry.find("policies", spec["name"]).load(

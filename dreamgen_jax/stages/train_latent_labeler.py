@@ -134,11 +134,14 @@ def _start(labeler: Any, model: Any, source: pathlib.Path | None,
 
 def _embodiment(model: Any, time_base: labels.TimeBase,
                 camera: str) -> types.Embodiment:
-  latent = registry.find("embodiments", "latent").EMBODIMENT
+  latent, c = registry.find("embodiments", "latent").EMBODIMENT, model.config
   (key,) = latent.action
   return dataclasses.replace(
       latent, cameras={camera: "front"},
-      action=(dataclasses.replace(key, dims=model.config.latent_dim),),
+      action=(dataclasses.replace(
+          key, dims=c.latent_dim,
+          # Numbers of codes are spread over [-1, 1] as they are.
+          normalize="identity" if c.as_codes else key.normalize),),
       clock=types.Clock(time_base.video_hz, time_base.control_hz))
 
 

@@ -7,9 +7,10 @@ flag. `config.embodiment_ids` may say of an input which of the policy's
 embodiments it is, such as one of its own for neural trajectories. Episodes that
 a filter rejected are not read, and with `config.doubt` a step counts the less,
 the less sure its label is: half where its spread is that part of the actions'
-deviation, see `doubt.weights`. Starts afresh, or from released weights
-(config.model.source); `config.lora` trains adapters, see `adapted`. Writes
-`checkpoint` with units and language settings.
+deviation, see `doubt.weights`. Starts afresh, from released weights
+(config.model.source), or from another run of this stage (the input `start`);
+`config.lora` trains adapters, see `adapted`. Writes `checkpoint` with units and
+language settings.
 """
 
 import dataclasses
@@ -41,9 +42,9 @@ from dreamgen_jax.stages import (
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
   """Trains on all inputs, by their weights."""
-  watch = config.get("validation")
+  watch, earlier = config.get("validation"), inputs.get("start")
   datasets = {name: catalogue.open(path / "data")
-              for name, path in sorted(inputs.items())}
+              for name, path in sorted(inputs.items()) if name != "start"}
   robots = {dataset.embodiment.action for dataset in datasets.values()}
   if len(robots) > 1:
     raise errors.DataError(
@@ -103,7 +104,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       sources, config.train.batch_size, config.train.seed, then=prepare,
       **train.share(config.train))
   rng, objective = jax.random.key(config.train.seed), model
-  params = policies.start(config.model, model, rng)
+  params = policies.start(config.model, model, rng, earlier)
   if config.get("lora"):
     objective = adapted.adapt(model, config.lora)
     params = objective.start(

@@ -163,28 +163,14 @@ class Model:
 
   def example(self, batch_size: int) -> interfaces.Batch:
     """Shapes and dtypes of a training batch; masks of images may be added."""
-    words = (self.config.text_length,)
-    return chunks.example(
-        self.config, batch_size, tokens=(words, jnp.int32),
-        token_mask=(words, jnp.bool_))
+    return gemma_prompt.example(self.config, batch_size)
 
   def read(self, language: Any, instructions: Sequence[str],
            state: np.ndarray) -> interfaces.Batch:
-    """As `interfaces.Policy.read`: tokens i32[b,m], token_mask bool[b,m].
-
-    Raises:
-      ConfigError: the tokenizer knows more tokens than the network.
-      UserError: an instruction has words that the tokenizer does not know.
-    """
-    c = self.config
-    tokens, mask = gemma_prompt.tokenize(
-        language.tokenizer, instructions,
-        state[:, -1] if c.state_in_words else None, c.text_length)
-    if tokens.max(initial=0) >= c.vocabulary:
-      raise errors.ConfigError(
-          f"The tokenizer gives token {tokens.max()}, the policy has "
-          f"vocabulary = {c.vocabulary}; take the tokenizer of its release.")
-    return {"tokens": tokens, "token_mask": mask}
+    """As `interfaces.Policy.read`, see `gemma_prompt.read`."""
+    return gemma_prompt.read(
+        self.config, language, instructions,
+        state[:, -1] if self.config.state_in_words else None)
 
   def loss(
       self, params: interfaces.Params, rng: jax.Array, batch: interfaces.Batch

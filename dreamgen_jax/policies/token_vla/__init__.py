@@ -5,5 +5,4 @@ from dreamgen_jax.policies.token_vla.model import (
     RULES,
     Config,
     Model,
-    load,
 )

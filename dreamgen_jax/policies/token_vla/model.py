@@ -12,8 +12,8 @@ computed once; the suffix, which is short, for every token.
 
 LAPA (arXiv 2410.11758) first teaches such a model the codes of latent actions,
 from videos without actions, then the robot's actions: a run of `train_policy`
-on what a labeler with `as_codes` has labelled, and one that starts from its
-folder (config.model.source). Both have the same parameters.
+on what a labeler with `as_codes` has labelled, and one that starts from it
+(configs/latent_actions.py:tokens). Both have the same parameters.
 
 Reads a batch of image/<camera> u8[b,1,h,w,3]; state f32[b,1,s] and state_mask,
 which it is not told; tokens i32[b,m] and token_mask bool[b,m] of `read`; action
@@ -21,7 +21,6 @@ f32[b,u,a] normalised to [-1, 1]; mask bool[b,u,a]; optional weight.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +31,7 @@ import optax
 from einops import rearrange, repeat
 from flax import linen as nn
 
-from dreamgen_jax import checkpoint, errors, interfaces
+from dreamgen_jax import errors, interfaces
 from dreamgen_jax.encoders import gemma, gemma_prompt, siglip
 from dreamgen_jax.layers import augment, chunks, pixels
 from dreamgen_jax.policies.token_vla import bins as bins_lib
@@ -154,28 +153,14 @@ class Model:
 
   def example(self, batch_size: int) -> interfaces.Batch:
     """Shapes and dtypes of a training batch."""
-    words = (self.config.text_length,)
-    return chunks.example(
-        self.config, batch_size, tokens=(words, jnp.int32),
-        token_mask=(words, jnp.bool_))
+    return gemma_prompt.example(self.config, batch_size)
 
   def read(self, language: Any, instructions: Sequence[str],
            state: np.ndarray) -> interfaces.Batch:
-    """As `interfaces.Policy.read`: tokens i32[b,m], token_mask bool[b,m].
-
-    Raises:
-      ConfigError: the tokenizer has tokens that stand for actions.
-      UserError: an instruction has words that the tokenizer does not know.
-    """
+    """As `interfaces.Policy.read`, see `gemma_prompt.read`."""
     del state
-    c = self.config
-    tokens, mask = gemma_prompt.tokenize(
-        language.tokenizer, instructions, None, c.text_length)
-    if tokens.max(initial=0) >= c.vocabulary - c.bins - 1:
-      raise errors.ConfigError(
-          f"The tokenizer gives token {tokens.max()}; of vocabulary = "
-          f"{c.vocabulary} the last {c.bins + 1} stand for actions.")
-    return {"tokens": tokens, "token_mask": mask}
+    return gemma_prompt.read(self.config, language, instructions,
+                             reserved=self.config.bins + 1)
 
   def loss(
       self, params: interfaces.Params, rng: jax.Array, batch: interfaces.Batch
@@ -298,13 +283,3 @@ class Model:
     table = params["words"]["token"]["embedding"][-c.bins:][::-1]
     return jnp.einsum("bld,ed->ble", hidden, table.astype(hidden.dtype),
                       preferred_element_type=jnp.float32)
-
-
-def load(source: str | pathlib.Path, config: Config) -> interfaces.Params:
-  """Parameters of an earlier run of `train_policy`, such as LAPA's first.
-
-  Raises:
-    CheckpointError: missing, or of other sizes.
-  """
-  target = jax.eval_shape(Model(config).init, jax.random.key(0))
-  return checkpoint.load(pathlib.Path(source) / "checkpoint", target)[0]
