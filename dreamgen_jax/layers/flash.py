@@ -90,21 +90,24 @@ def forward(q: jax.Array, k: jax.Array, v: jax.Array, scale: float, *,
   chunk = math.gcd(tuned.chunk, columns)
   q = _scaled(q, scale, rows)
   k, v = _filled(k, v, columns)
-  steps = (n, q.shape[1] // rows, k.shape[1] // columns)
-  by_query = pl.BlockSpec((None, rows, q.shape[2]), lambda n, i, j: (n, i, 0))
-  by_key = pl.BlockSpec((None, columns, q.shape[2]), lambda n, i, j: (n, j, 0))
+  # Heads and their blocks in one axis, which two cores share evenly.
+  blocks = q.shape[1] // rows
+  by_query = pl.BlockSpec((None, rows, q.shape[2]),
+                          lambda i, j: (i // blocks, i % blocks, 0))
+  by_key = pl.BlockSpec((None, columns, q.shape[2]),
+                        lambda i, j: (i // blocks, j, 0))
   out, normaliser = pl.pallas_call(
       functools.partial(_forward, chunk=chunk, extra=k.shape[1] - keys),
-      grid=steps,
+      grid=(n * blocks, k.shape[1] // columns),
       in_specs=[by_query, by_key, by_key],
       out_specs=[by_query, pl.BlockSpec(
-          (None, 1, rows), lambda n, i, j: (n, 0, i))],
+          (None, 1, rows), lambda i, j: (i // blocks, 0, i % blocks))],
       out_shape=[jax.ShapeDtypeStruct(q.shape, v.dtype),
                  jax.ShapeDtypeStruct((n, 1, q.shape[1]), jnp.float32)],
       scratch_shapes=[pltpu.VMEM((rows, LANES), jnp.float32),
                       pltpu.VMEM((rows, LANES), jnp.float32),
                       pltpu.VMEM((rows, q.shape[2]), jnp.float32)],
-      compiler_params=_parameters(tuned, "parallel", "arbitrary", "arbitrary"),
+      compiler_params=_parameters(tuned, "parallel", "arbitrary"),
       cost_estimate=_cost(2, n, q.shape[1], k),
       name="flash_forward", interpret=interpret)(q, k, v)
   return out[:, :length, :dim], normaliser[:, 0, :length] / _LOG2_E
@@ -112,7 +115,7 @@ def forward(q: jax.Array, k: jax.Array, v: jax.Array, scale: float, *,
 
 def _forward(q, k, v, out, normaliser, top, total, sums, *, chunk, extra):
   """One block of queries (outer) with one of keys (inner)."""
-  step, last = pl.program_id(2), pl.num_programs(2) - 1
+  step, last = pl.program_id(1), pl.num_programs(1) - 1
 
   @pl.when(step == 0)
   def _():

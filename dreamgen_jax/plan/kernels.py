@@ -68,5 +68,7 @@ def price(each: hlo.Instruction, within: hlo.Computation, generation: str,
                    else tuned.backward)
   # Smaller blocks, of short keys, take their share of a step.
   cycles = schedule.step * area / (rows * columns)
-  busy = math.ceil(heads / schedule.cores) * schedule.cores / heads
+  # Cores share heads backwards, blocks of queries forwards.
+  parts = heads * (math.ceil(length / rows) if kernel == "flash_forward" else 1)
+  busy = math.ceil(parts / schedule.cores) * schedule.cores / parts
   return flops, busy * cycles / schedule.cores / chips.CHIPS[generation].clock

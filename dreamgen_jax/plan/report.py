@@ -1,8 +1,10 @@
 """One plan: compiles a step for a topology and says what comes of it."""
 
 import hashlib
+import importlib.metadata
 import json
 import math
+import os
 import pathlib
 import re
 import time
@@ -12,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamgen_jax import flops, runtime
+from dreamgen_jax import executable, flops
 from dreamgen_jax.plan import (
     chips,
     collectives,
@@ -31,7 +33,7 @@ LEFT_OUT = (
 
 
 def make(config: Any, on: chips.Topology, sizes: Mapping[str, int] | None,
-         price: float | None, cache: pathlib.Path | None,
+         money: float | None, cache: pathlib.Path | None,
          save: pathlib.Path | None = None, robot: str | None = None
          ) -> dict[str, Any]:
   """The plan of a stage, JSON-able.
@@ -40,68 +42,74 @@ def make(config: Any, on: chips.Topology, sizes: Mapping[str, int] | None,
     config: the stage's section.
     on: what to compile for.
     sizes: of the mesh, instead of the section's.
-    price: dollars of a chip-hour; None is the list price.
-    cache: folder of finished plans; None keeps none.
+    money: dollars of a chip-hour; None is the list price.
+    cache: folder of compiled programs' texts; None keeps none.
     save: file for the compiled program; None keeps none.
     robot: see `steps.build`.
   """
-  key = _key(config, on, sizes, robot)
-  known = cache / f"{key}.json" if cache else None
-  if known and known.exists() and not save:
-    plan = json.loads(known.read_text())
-  else:
-    step = steps.build(config, sizes, on.devices, robot)
-    plan = _compile(step, config.stage, on, save,
-                    cache and cache / f"{key}.hlo")
-    if known:
-      known.parent.mkdir(parents=True, exist_ok=True)
-      known.write_text(json.dumps(plan, indent=1))
-  return plan | _money(plan, on, price)
-
-
-def _key(config, on, sizes, robot):
-  home = pathlib.Path(__file__).parents[1]
-  code = hashlib.sha256()
-  for path in sorted(home.rglob("*.py")):
-    code.update(path.read_bytes())
-  text = json.dumps([config.to_dict(), on.name, dict(sizes or {}), robot,
-                     runtime.versions(), code.hexdigest()],
-                    sort_keys=True, default=str)
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _compile(step, stage, on, save, text_file):
+  step = steps.build(config, sizes, on.devices, robot)
   plan: dict[str, Any] = {
-      "topology": on.name, "chips": len(on.devices), "stage": stage,
+      "topology": on.name, "chips": len(on.devices), "stage": config.stage,
       "mesh": {axis: int(size) for axis, size in step.mesh.shape.items()},
       "samples_per_step": step.samples, "calls": step.calls,
-      "hbm_bytes": int(on.chip.hbm), "left_out": list(LEFT_OUT)}
-  plan["useful_flops"] = flops.count(*step.useful)
-  begin, cpu = time.monotonic(), time.process_time()
-  with jax.set_mesh(step.mesh):
-    lowered = jax.jit(step.function, donate_argnums=step.donated).trace(
-        *step.arguments).lower(lowering_platforms=("tpu",))
-    try:
-      compiled = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-      return plan | _too_big(error)
-  plan |= {"compile_seconds": time.monotonic() - begin,
-           "compile_cpu_seconds": time.process_time() - cpu}
-  if save:
-    _save(compiled, save)
-  text = compiled.as_text()
-  if text_file:
-    text_file.parent.mkdir(parents=True, exist_ok=True)
-    text_file.write_text(text)
-  found = compiled.memory_analysis()
-  # What a program is given and does not use, such as the text encoder of a
-  # dream, is dropped from it, and stays in memory all the same.
-  given = sum(
-      math.prod(leaf.sharding.shard_shape(leaf.shape)) * _bits(leaf.dtype) / 8
-      for leaf in jax.tree.leaves(step.arguments))
-  beside = max(0.0, given - found.argument_size_in_bytes)
-  return plan | memory(found, on, beside) | price(
-      text, on, plan["useful_flops"], step.samples)
+      "hbm_bytes": int(on.chip.hbm), "left_out": list(LEFT_OUT),
+      "useful_flops": sum(
+          each.times * flops.count(*each.useful) for each in step.programs)}
+  found = [_compiled(each, step.mesh, on, cache, None if i else save)
+           for i, each in enumerate(step.programs)]
+  plan["compile_cpu_seconds"] = sum(
+      facts["compile_cpu_seconds"] for facts, _ in found)
+  plan |= max((facts["memory"] for facts, _ in found),
+              key=lambda memory: memory["peak_hbm_bytes"])
+  if all(text for _, text in found):
+    cost = schedule.Cost()
+    for each, (_, text) in zip(step.programs, found, strict=True):
+      cost.join(schedule.Walk(hlo.parse(text), on).total(), each.times)
+    plan |= price(cost, on, plan["useful_flops"], step.samples)
+  else:
+    plan |= dict.fromkeys(("seconds_per_step", "mfu", "samples_per_hour"))
+    plan |= {"collectives": {}, "notes": []}
+  return plan | _money(plan, on, money)
+
+
+def _compiled(each: steps.Program, mesh: Any, on: chips.Topology,
+              cache: pathlib.Path | None, save: pathlib.Path | None
+              ) -> tuple[dict[str, Any], str | None]:
+  """(facts, text) of a program, as it was compiled now or before.
+
+  The text is None where the program takes more memory than a chip has.
+  """
+  with jax.set_mesh(mesh):
+    lowered = executable.lower(
+        jax.jit(each.function, donate_argnums=each.donated), each.arguments,
+        on.devices[0].platform)
+  digest = executable.digest(lowered)
+  key = hashlib.sha256(" ".join((
+      digest, on.name, importlib.metadata.version("libtpu"),
+      os.environ.get("LIBTPU_INIT_ARGS", ""))).encode())
+  known = cache and cache / f"{key.hexdigest()[:16]}.json"
+  if known and known.exists() and not save:
+    facts = json.loads(known.read_text())
+    text = known.with_suffix(".hlo")
+    return facts, text.read_text() if text.exists() else None
+  begin, text = time.process_time(), None
+  try:
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    found = _too_big(error)
+  else:
+    text = compiled.as_text()
+    found = memory(compiled.memory_analysis(), on, each.arguments)
+    if save:
+      executable.write(save, compiled, digest)
+  facts = {"memory": found,
+           "compile_cpu_seconds": time.process_time() - begin}
+  if known:
+    known.parent.mkdir(parents=True, exist_ok=True)
+    if text:
+      known.with_suffix(".hlo").write_text(text)
+    known.write_text(json.dumps(facts, indent=1))
+  return facts, text
 
 
 def _bits(dtype):
@@ -109,8 +117,19 @@ def _bits(dtype):
       dtype, jnp.integer) else 8 * dtype.itemsize
 
 
-def memory(found: Any, on: chips.Topology, beside: float) -> dict[str, Any]:
-  """What `memory_analysis` says of one chip, and bytes that lie beside."""
+def memory(found: Any, on: chips.Topology, given: Any) -> dict[str, Any]:
+  """What `memory_analysis` says of one chip, and what lies beside.
+
+  Args:
+    found: the compiler's analysis.
+    on: the topology.
+    given: the program's arguments. What it does not use, such as the text
+      encoder of a dream, is dropped from it, and stays in memory all the same.
+  """
+  whole = sum(
+      math.prod(leaf.sharding.shard_shape(leaf.shape)) * _bits(leaf.dtype) / 8
+      for leaf in jax.tree.leaves(given))
+  beside = max(0.0, whole - found.argument_size_in_bytes)
   # The allocations can be more than what is ever in use at once.
   peak = beside + max(
       found.peak_memory_in_bytes,
@@ -123,17 +142,16 @@ def memory(found: Any, on: chips.Topology, beside: float) -> dict[str, Any]:
           "host_bytes": int(found.host_temp_size_in_bytes)}
 
 
-def price(text: str, on: chips.Topology, useful: float,
+def price(cost: schedule.Cost, on: chips.Topology, useful: float,
           samples: int) -> dict[str, Any]:
-  """What the scheduled program `text` costs.
+  """What a step costs.
 
   Args:
-    text: of the program of one device.
+    cost: of one device.
     on: the topology it was compiled for.
     useful: operations of a step over all devices.
     samples: of a step.
   """
-  cost = schedule.Walk(hlo.parse(text), on).total()
   peak = on.chip.peak * len(on.devices)
   return {
       "seconds_per_step": cost.seconds,
@@ -156,25 +174,14 @@ def price(text: str, on: chips.Topology, useful: float,
 
 
 def _too_big(error):
-  """A plan that does not fit, from the compiler's message."""
+  """The memory of a program that does not fit, from the compiler's message."""
   text = str(error)
   used = re.search(r"[Uu]sed ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm", text)
   if not used:
     raise error
   unit = {"K": 2**10, "M": 2**20, "G": 2**30}
   return {"fits": False,
-          "peak_hbm_bytes": int(float(used.group(1)) * unit[used.group(2)]),
-          "seconds_per_step": None, "mfu": None, "samples_per_hour": None,
-          "collectives": {}, "notes": []}
-
-
-def _save(compiled, path):
-  from jax.experimental import serialize_executable
-
-  payload, given, returned = serialize_executable.serialize(compiled)
-  import pickle
-
-  path.write_bytes(pickle.dumps((payload, given, returned)))
+          "peak_hbm_bytes": int(float(used.group(1)) * unit[used.group(2)])}
 
 
 def _money(plan, on, price):
@@ -199,7 +206,8 @@ def advice(plan: Mapping[str, Any]) -> list[str]:
   batch = mesh["data"] * mesh["fsdp"]
   found = []
   if plan["stage"] != "dream":
-    found.append("keep less: model.kw.transformer.remat = 'full', or 'offload'")
+    found.append("keep less: model.kw.transformer.remat = "
+                 "'attention_offload', or 'offload'")
     if plan["samples_per_step"] > batch:
       found.append(f"a smaller train.batch_size (down to {batch})")
     found.append("fewer frames, or lora.quantize = 'nf4' where adapters train")

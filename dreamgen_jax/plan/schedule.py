@@ -73,6 +73,12 @@ class Cost:
       self.by_source[source] += times * seconds
     self.notes |= other.notes
 
+  def join(self, other: "Cost", times: float) -> None:
+    """Adds another program's, run `times` after this one."""
+    self.add(other, times)
+    self.seconds += times * other.seconds
+    self.loops += other.loops
+
 
 class Walk:
   """Prices a program for a topology."""
@@ -203,9 +209,11 @@ def _place(each):
 
 
 def _host_bytes(each):
+  """What a copy moves between chip and host: a slice of a stack, often."""
   found = hlo.arrays(each.type)
   if any(array.space == hlo.HOST for array in found):
-    return max(array.size for array in found)
+    return max((array.size for array in found if array.space != hlo.HOST),
+               default=0.0)
   return 0.0
 
 

@@ -9,7 +9,8 @@ from dreamgen_jax import errors
 from dreamgen_jax.layers import stack
 from dreamgen_jax.plan import chips, report
 
-_KEPT = ("attention_inputs", "attention", "full")  # most memory first
+# Most memory first.
+_KEPT = ("attention_inputs", "attention", "attention_offload", "offload")
 _CONTEXTS = (1, 2, 4, 8)
 
 

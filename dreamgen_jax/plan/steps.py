@@ -36,25 +36,39 @@ Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-  """What a stage compiles.
+class Program:
+  """One program that a stage compiles.
 
   Attributes:
-    function: of `arguments`, trees of jax.ShapeDtypeStruct that lie on `mesh`.
-    donated: places of the arguments whose memory it takes over.
-    samples: clips, or windows, that one call deals with.
-    calls: in the whole stage; None where the data decide.
+    function: of `arguments`, trees of jax.ShapeDtypeStruct that lie on a mesh.
     useful: (function, arguments) of the same work without a mesh and without
       recomputation, to count the operations of.
+    donated: places of the arguments whose memory it takes over.
+    times: how often it runs in a step.
   """
 
   function: Callable[..., Any]
   arguments: tuple[Tree, ...]
-  donated: tuple[int, ...]
+  useful: tuple[Callable[..., Any], tuple[Tree, ...]]
+  donated: tuple[int, ...] = ()
+  times: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """What a stage does again and again.
+
+  Attributes:
+    programs: the step's; the first is the one to save.
+    mesh: on which they run.
+    samples: clips, or windows, that one step deals with.
+    calls: steps in the whole stage; None where the data decide.
+  """
+
+  programs: tuple[Program, ...]
   mesh: jax.sharding.Mesh
   samples: int
   calls: int | None
-  useful: tuple[Callable[..., Any], tuple[Tree, ...]]
 
 
 def build(config: Any, sizes: Mapping[str, int] | None,
@@ -99,11 +113,11 @@ def _training(config: Any, objective: interfaces.Objective, params: Tree,
   fault = _whole(jax.ShapeDtypeStruct((2,), jnp.int32), on)
   trained, kept = optim.partition(params, config.train.trainable)
 
-  return Step(
+  return Step((Program(
       train.program(objective, config.train),
-      (lay(state), fault, lay(frozen), laid_batch), (0,), on, rows,
-      config.train.steps,
-      (train.gradient(flops.plain(objective)), (trained, kept, batch)))
+      (lay(state), fault, lay(frozen), laid_batch),
+      (train.gradient(flops.plain(objective)), (trained, kept, batch)), (0,)),
+  ), on, rows, config.train.steps)
 
 
 def _finetune(config: Any, on: Any, robot: str | None) -> Step:
@@ -140,10 +154,19 @@ def _dream(config: Any, on: Any, robot: str | None) -> Step:
           jax.ShapeDtypeStruct((), jnp.int32))
   laid = _laid(params, sharding.by_rules(
       params, models.rules("world_models", config.model), on))
-  program = dreamer.program(model, config.steps, config.guidance)
-  return Step(
-      program, (laid, *_whole(rest, on)), (), on,
-      rows * config.get("clips", 1), None, (program, (params, *rest)))
+
+  def planned(function, rest, times):
+    return Program(function, (laid, *_whole(rest, on)),
+                   (function, (params, *rest)), times=times)
+
+  clips = config.get("clips", 1)
+  length = leaves["text"].shape[1]
+  ids = {"ids": jax.ShapeDtypeStruct((rows, length), jnp.int32),
+         "mask": jax.ShapeDtypeStruct((rows, length), jnp.bool)}
+  return Step((
+      planned(dreamer.program(model, config.steps, config.guidance), rest,
+              clips),
+      planned(model.encode_text, (ids, None), 2)), on, rows * clips, None)
 
 
 def _labeler(config: Any, on: Any, robot: str | None) -> Step:
@@ -201,8 +224,11 @@ BUILDERS: dict[str, Callable[[Any, Any, str | None], Step]] = {
 
 def _parameters(model: Any, spec: Mapping[str, Any]) -> Tree:
   params = jax.eval_shape(lambda: model.init(jax.random.key(0)))
-  return jax.eval_shape(
-      lambda params: world_model.held(params, spec, model.config), params)
+  for part, dtype in world_model.held(spec, model.config).items():
+    params[part] = jax.tree.map(
+        lambda leaf, dtype=dtype: jax.ShapeDtypeStruct(leaf.shape, dtype),
+        params[part])
+  return params
 
 
 def _laid(tree: Tree, shardings: Tree) -> Tree:

@@ -7,7 +7,8 @@ import pytest
 
 from dreamgen_jax import errors
 from dreamgen_jax.benchmarks import kernel_schedule
-from dreamgen_jax.plan import chips, collectives, hlo, schedule
+from dreamgen_jax.layers import flash
+from dreamgen_jax.plan import chips, collectives, hlo, kernels, schedule
 
 # Loops without trip counts, one that counts by twos inside a fusion; metadata
 # over several lines, one of which is a brace; buffers in VMEM are S(1).
@@ -95,6 +96,43 @@ def test_loops_products_and_exchanges_are_priced():
   assert cost.seconds == pytest.approx(
       cost.matmul_seconds + cost.other_seconds + cost.kernel_seconds + waits)
   assert not cost.notes
+
+
+def test_a_slice_of_what_the_host_holds_moves_alone():
+  """As activations are kept in the host's memory, a layer at a time."""
+  text = """\
+ENTRY %main (x: bf16[40,512,256], i: s32[]) -> bf16[1,512,256] {
+  %x = bf16[40,512,256]{2,1,0:S(5)} parameter(0)
+  %i = s32[] parameter(1)
+  %start = ((bf16[40,512,256]{2,1,0:S(5)}, s32[]), bf16[1,512,256]{2,1,0}, u32[]{:S(2)}) dynamic-slice-start(%x, %i)
+  ROOT %y = bf16[1,512,256]{2,1,0} dynamic-slice-done(%start)
+}
+"""
+  on = _topology()
+  cost = schedule.Walk(hlo.parse(text), on).total()
+  assert cost.host == 512 * 256 * 2
+  assert cost.seconds == pytest.approx(cost.host / on.chip.pci)
+
+
+def test_cores_share_heads_or_their_blocks():
+  """Five heads on two cores: blocks of queries divide, heads do not."""
+  text = """\
+ENTRY %main (q: bf16[5,32768,128]) -> bf16[5,32768,128] {
+  %q = bf16[5,32768,128]{2,1,0} parameter(0)
+  ROOT %k = bf16[5,32768,128]{2,1,0} custom-call(%q, %q), custom_call_target="tpu_custom_call", metadata={op_name="NAME"}
+}
+"""
+  seconds = []
+  for name in ("flash_forward", "flash_backward"):
+    within = hlo.parse(text.replace("NAME", name)).computations["main"]
+    flops, time = kernels.price(within["k"], within, "v5p", set())
+    tuned = kernels.SCHEDULES[name, "v5p"].step / (
+        flash.TUNING["v5p"].forward[0] ** 2 if name == "flash_forward"
+        else flash.TUNING["v5p"].backward[0] ** 2)
+    assert flops == (2 if name == "flash_forward" else 5) * 2 * (
+        5 * 32768**2 * 128)
+    seconds.append(time / (tuned * 5 * 32768**2 / 2 / 1.75e9))
+  assert seconds == pytest.approx([1.0, 6 / 5])
 
 
 def test_rings_slices_and_kinds_of_exchange():

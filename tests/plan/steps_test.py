@@ -1,13 +1,17 @@
 """The steps that are planned are the stages' own; useful work is counted."""
 
+import importlib.metadata
 import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from dreamgen_jax import errors, flops, options
-from dreamgen_jax.plan import report, search, steps
+from configs import common
+from dreamgen_jax import errors, flops, options, sharding
+from dreamgen_jax.plan import chips, report, search, steps
+from dreamgen_jax.stages import train
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 FINETUNE = str(CONFIGS / "finetune_wan2_1_i2v_14b_gr1.py")
@@ -41,9 +45,9 @@ def test_the_14b_s_step_at_full_size():
   """Against the operations that `12 l d^2 + 4 l d f + 4 l^2 d` counts."""
   section = _load(FINETUNE, chips=1)
   step = steps.build(section, None, jax.devices())
-  state, fault, frozen, batch = step.arguments
+  state, fault, frozen, batch = step.programs[0].arguments
   assert batch["latent"].shape == (1, 21, 60, 104, 16)
-  assert fault.shape == (2,) and step.donated == (0,)
+  assert fault.shape == (2,) and step.programs[0].donated == (0,)
   leaves = jax.tree.leaves(frozen["base"])
   assert 16.3e9 < sum(leaf.size for leaf in leaves) < 16.5e9
   assert {str(leaf.dtype) for leaf in leaves} == {"bfloat16"}
@@ -51,7 +55,7 @@ def test_the_14b_s_step_at_full_size():
              for leaf in jax.tree.leaves(state["params"]))
   assert step.calls == 300_000
   # 2 L + 3 A of a forward pass of 1.686 PFLOP, 52 % of it self-attention.
-  useful = flops.count(*step.useful)
+  useful = flops.count(*step.programs[0].useful)
   assert useful == pytest.approx(
       (2 * 0.48 + 3 * 0.52) * 1.686e15, rel=0.03)
 
@@ -59,12 +63,12 @@ def test_the_14b_s_step_at_full_size():
 def test_full_and_quantised_bases():
   small = "layers=2,chips=1,frames=5"
   full = steps.build(_load(f"{FINETUNE}:full,{small}"), None, jax.devices())
-  trained = jax.tree.leaves(full.arguments[0]["params"]["base"])
+  trained = jax.tree.leaves(full.programs[0].arguments[0]["params"]["base"])
   assert {str(leaf.dtype) for leaf in trained} == {"float32"}
   lora, held = (sum(leaf.size * jnp.dtype(leaf.dtype).itemsize
                     for leaf in jax.tree.leaves(steps.build(
                         _load(f"{FINETUNE}:{kind}{small}"), None,
-                        jax.devices()).arguments[2]["base"]["blocks"]))
+                        jax.devices()).programs[0].arguments[2]["base"]["blocks"]))
                 for kind in ("", "qlora,"))
   assert held < 0.6 * lora  # and half of that on a TPU, where two are a byte
 
@@ -73,9 +77,71 @@ def test_a_dream_s_step():
   section = _load(f"{DREAM}:layers=2,frames=5,height=64,width=64,batch_size=2")
   step = steps.build(section, {"data": 1}, jax.devices())
   assert step.samples == 2 and step.calls is None
+  dreams, reads = step.programs
   with jax.set_mesh(step.mesh):
-    clip = jax.eval_shape(step.function, *step.arguments)
+    clip = jax.eval_shape(dreams.function, *dreams.arguments)
+    text = jax.eval_shape(reads.function, *reads.arguments)
+  assert text["text"].shape == (2, 512, 4096) and reads.times == 2
   assert clip.shape == (2, 5, 64, 64, 3) and clip.dtype == jnp.uint8
+
+
+class Line:
+  """y = x w."""
+
+  def loss(self, params, rng, batch):
+    del rng
+    return jax.numpy.mean((batch["x"] @ params["w"] - batch["y"])**2), {}
+
+
+class Points:
+
+  def __next__(self):
+    x = np.arange(16, dtype=np.float32).reshape(8, 2) / 16
+    return {"x": x, "y": x[:, :1]}
+
+  def get_state(self):
+    return {}
+
+
+def test_a_program_is_compiled_once_and_run(tmp_path, monkeypatch, capsys):
+  """`plan --save` writes what `fit` runs, and nothing else."""
+  shapes = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), next(Points()))
+  start = {"w": np.zeros((2, 1), np.float32)}
+
+  def settings(rate, **more):
+    return common.section(**{
+        **common.train(3, 8, common.optim(rate, 1), log_steps=1), **more})
+
+  config = common.section(train=settings(0.1))
+  on = sharding.mesh({"data": -1})
+  step = steps._training(
+      config, Line(), jax.tree.map(jnp.asarray, start), shapes,
+      [("", ())], on)
+  on = chips.Topology("here", "v5p", (1, 1, 1), 1, jax.devices())
+  monkeypatch.setattr(importlib.metadata, "version", lambda name: "1")
+  monkeypatch.setattr(report, "memory", lambda *found: {"peak_hbm_bytes": 1})
+  file, cache = tmp_path / "step", tmp_path / "cache"
+  program, = step.programs
+  first = report._compiled(program, step.mesh, on, cache, file)
+  monkeypatch.setattr(jax.stages.Lowered, "compile", None)  # not again
+  assert report._compiled(program, step.mesh, on, cache, None) == first
+  monkeypatch.undo()
+
+  def fit(name, rate=0.1, **more):
+    result = train.fit(Line(), start, Points(), settings(rate, **more),
+                       tmp_path / name, name=name)
+    return np.asarray(result.params["w"]), capsys.readouterr().out
+
+  plain, said = fit("plain")
+  assert "program" not in said
+  found, said = fit("saved", program=str(file))
+  assert "The program is read from" in said
+  np.testing.assert_array_equal(found, plain)
+  found, said = fit("other", rate=0.2, program=str(file))
+  assert "holds another program" in said and np.any(found != plain)
+  with pytest.raises(errors.ConfigError, match="no compiled program.*--save"):
+    fit("none", program=str(tmp_path / "none"))
 
 
 def test_mistakes_are_named():
@@ -96,9 +162,9 @@ def test_the_search_keeps_less_until_it_fits():
       {"fsdp": 16, "context": 4}, {"fsdp": 8, "context": 8}]
   _, variants = found[2]
   assert [changes["remat"] for changes, _ in variants] == [
-      "attention_inputs", "attention", "full"]
+      "attention_inputs", "attention", "attention_offload", "offload"]
   _, variant = variants[-1]
-  assert variant.model.kw.transformer.remat == "full"
+  assert variant.model.kw.transformer.remat == "offload"
   assert variant.train.batch_size == 16
   assert variant.train.steps * 16 == 300_000 // 64 * 64
   assert section.train.batch_size == 64  # what was given stays
@@ -111,7 +177,7 @@ def test_what_to_change_and_what_it_costs():
       fits=False, peak_hbm_bytes=20 << 30, hbm_bytes=15 << 30,
       seconds_per_step=None, collectives={}, notes=[], left_out=["much"])
   text = report.show(plan)
-  for part in ("20.0 of 15.0 GiB", "DOES NOT FIT", "remat = 'full'",
+  for part in ("20.0 of 15.0 GiB", "DOES NOT FIT", "remat = 'attention_off",
                "down to 16", "nf4", "data axis to fsdp", "more chips", "much"):
     assert part in text
   fitting = plan | dict(
@@ -135,7 +201,7 @@ def test_labelers_and_policies_of_a_robot():
     step = steps.build(config[name], None, jax.devices(), "tabletop_panda")
     assert step.samples == samples
     assert step.calls == config[name].train.steps
-    state, _, _, batch = step.arguments
+    state, _, _, batch = step.programs[0].arguments
     assert "ema" in state and len(batch["action"]) == samples
   with pytest.raises(errors.ConfigError, match="name it by --robot"):
     steps.build(config.labeler, None, jax.devices())
