@@ -5,10 +5,12 @@ with the data iterator's position beside the arrays. With several hosts, each
 must call and writes what lies on its devices.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -38,26 +40,40 @@ def save(path: str | os.PathLike, tree: Any, meta: dict[str, Any]) -> None:
   )
 
 
-def load(path: str | os.PathLike, target: Any = None) -> tuple[Any, dict]:
+def load(path: str | os.PathLike, target: Any = None,
+         lay: Callable[[Any], Any] | None = None) -> tuple[Any, dict]:
   """Reads what `save` wrote.
 
   Args:
     path: the checkpoint's folder.
     target: tree of arrays or jax.ShapeDtypeStruct to read into (its dtypes
       and shardings hold); None reads as it was saved, onto one device.
+    lay: the tree's shapes -> shardings to read it onto.
 
   Raises:
     CheckpointError: missing, damaged, or of another structure or shape.
   """
   path = pathlib.Path(path).absolute()
-  if not path.is_dir():
-    raise errors.CheckpointError(f"No checkpoint at {path}.")
-  try:
+  with _reading(path):
     saved = ocp.checkpointables_metadata(path).metadata["tree"]
     target = saved if target is None else target
     _check_shapes(path, saved, target)
+    if lay:
+      target = jax.tree.map(
+          lambda leaf, sharding: jax.ShapeDtypeStruct(
+              leaf.shape, leaf.dtype, sharding=sharding), target, lay(target))
     found = ocp.load_checkpointables(
         path, {"tree": _abstract(target), "meta": None})
+    return found["tree"], json.loads(found["meta"]["json"])
+
+
+@contextlib.contextmanager
+def _reading(path: pathlib.Path) -> Iterator[None]:
+  """Says in one sentence what went wrong inside."""
+  if not path.is_dir():
+    raise errors.CheckpointError(f"No checkpoint at {path}.")
+  try:
+    yield
   except errors.CheckpointError:
     raise
   except Exception as error:  # Orbax raises many kinds
@@ -65,7 +81,18 @@ def load(path: str | os.PathLike, target: Any = None) -> tuple[Any, dict]:
         f"The checkpoint at {path} cannot be read ({_first_line(error)}); it "
         "is damaged or of another model. Delete the folder to make it again."
     ) from error
-  return found["tree"], json.loads(found["meta"]["json"])
+
+
+def meta(path: str | os.PathLike) -> dict[str, Any]:
+  """The facts that `save` wrote, without the arrays.
+
+  Raises:
+    CheckpointError: see `load`.
+  """
+  path = pathlib.Path(path).absolute()
+  with _reading(path):
+    return json.loads(
+        ocp.load_checkpointables(path, {"meta": None})["meta"]["json"])
 
 
 def _check_shapes(path: pathlib.Path, saved: Any, target: Any) -> None:

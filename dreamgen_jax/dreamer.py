@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import errors, interfaces
+from dreamgen_jax import errors, hosts, interfaces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Dreamer:
     clips: how many clips a dream has; each begins at the last frame of the
       one before, told as a first frame always is.
     mesh: of the devices that dream together; params lie on it. None is one.
+    reader: the text encoder's parameters, if they lie elsewhere.
 
   Raises:
     ConfigError: several clips of a model whose last frame is given.
@@ -39,6 +40,7 @@ class Dreamer:
   negative: str | None = None
   clips: int = 1
   mesh: jax.sharding.Mesh | None = None
+  reader: interfaces.Params | None = None
 
   def __post_init__(self):
     if self.negative is None:
@@ -69,7 +71,9 @@ class Dreamer:
       first = video[:, -1]
       if text is None or c.text_sees_frame:
         text = [encode_prompts(
-            self.model, self.params, self.tokenizer, prompts, first)
+            self.model, self.reader or self.params, self.tokenizer, prompts,
+            first,
+            self.batch_size)
             for prompts in (instructions, [self.negative] * len(frames))]
       video = np.concatenate(
           [video, self._clip(first, goals, text, seeds, clip)[:, 1:]], axis=1)
@@ -81,9 +85,15 @@ class Dreamer:
     told = {} if goals is None else {"last": goals}
     rows = (np.asarray(seeds), frames, *text, told)
     with jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
-      videos = [np.asarray(generate(self.params, *part, clip))
+      videos = [_fetch(generate(self.params, *part, clip))
                 for part in _parts(rows, len(frames), self.batch_size)]
     return np.concatenate(videos)[:len(frames)]
+
+
+def _fetch(video: jax.Array) -> np.ndarray:
+  """A video that may lie on devices of several hosts, all of which ask."""
+  return np.asarray(
+      video if video.is_fully_addressable else hosts.local(video))
 
 
 @functools.cache  # one compiled program for all weights of a model
@@ -114,13 +124,15 @@ def _text_encoder(model: interfaces.WorldModel) -> Any:
 
 def encode_prompts(model: interfaces.WorldModel, params: interfaces.Params,
                    tokenizer: Any, prompts: Sequence[str],
-                   frames: np.ndarray | None = None) -> interfaces.Batch:
+                   frames: np.ndarray | None = None,
+                   rows_a_call: int = 64) -> interfaces.Batch:
   """Prompts -> text leaves [n, ...]; what is the same is run once.
 
   Args:
     model, params, tokenizer: of the world model.
     prompts: n of them.
     frames: u8[n,h,w,3], which models read that look at both together.
+    rows_a_call: calls are filled up to so many, for one compiled program.
 
   Raises:
     ConfigError: the model reads prompts with a frame, and there is none.
@@ -136,7 +148,8 @@ def encode_prompts(model: interfaces.WorldModel, params: interfaces.Params,
       prompts.index(prompt) for prompt in sorted(set(prompts))]
   tokens = model.tokenize(tokenizer, [prompts[row] for row in rows])
   shown = None if frames is None else frames[rows]
-  encode, chunk = _text_encoder(model), 8 if sees else 64
+  encode = _text_encoder(model)
+  chunk = min(8, rows_a_call) if sees else rows_a_call
   found = [jax.tree.map(np.asarray, encode(params, *part))
            for part in _parts((tokens, shown), len(rows), chunk)]
   place = {prompts[row]: i for i, row in enumerate(rows)}

@@ -125,15 +125,26 @@ def merge_all(
     ConfigError: see `merge`.
   """
   flat = paths.flatten(params)
-  changes: dict[str, Any] = {}
+  products: dict[str, list[tuple[Any, Any, float]]] = {}
   for adapters, factor in parts:
     for path, a, b in _pairs(flat, adapters):
-      change = factor * jnp.matmul(a, b, precision="highest")
-      changes[path] = changes[path] + change if path in changes else change
-  for path, change in changes.items():
+      products.setdefault(path, []).append((a, b, factor))
+  for path, found in products.items():
     kernel = flat[f"{path}/kernel"]
-    flat[f"{path}/kernel"] = (kernel + change).astype(kernel.dtype)
+    lies = getattr(kernel, "sharding", None)
+    spread = lies is not None and len(lies.device_set) > 1
+    # Where the kernel lies on many devices, no one holds all of its change.
+    add = jax.jit(_added, out_shardings=lies) if spread else _added
+    flat[f"{path}/kernel"] = add(kernel, found)
   return paths.unflatten(flat)
+
+
+def _added(kernel, products):
+  change, *others = (factor * jnp.matmul(a, b, precision="highest")
+                     for a, b, factor in products)
+  for other in others:
+    change = change + other
+  return (kernel + change).astype(kernel.dtype)
 
 
 def check(params: interfaces.Params, adapters: interfaces.Params) -> None:

@@ -125,13 +125,18 @@ class Monitor:
       listener.close()
 
   @contextlib.contextmanager
-  def spending(self, what: str) -> Iterator[None]:
-    """Time for something that is not the step: input, evaluate, checkpoint."""
+  def spending(self, what: str, during: Any = None) -> Iterator[None]:
+    """Time for something that is not the step: input, evaluate, checkpoint.
+
+    It costs nothing if `during`, a result that devices are working at, is not
+    there even afterwards.
+    """
     begin = time.monotonic()
     try:
       yield
     finally:
-      self._spent[what] += time.monotonic() - begin
+      if during is None or during.is_ready():
+        self._spent[what] += time.monotonic() - begin
 
   def begin(self, step: int, work: float | None) -> None:
     """The step is about to be dispatched; `work` in FLOPs, if it is known."""

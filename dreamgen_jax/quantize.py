@@ -9,6 +9,7 @@ scales. A layer's kernel is restored where it is used, one layer at a time.
   nf4   16 levels at a normal distribution's quantiles; a scale per 64 inputs
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -28,11 +29,11 @@ _TILE = 64  # inputs that share a scale of nf4
 def quantize(params: interfaces.Params, kind: str) -> interfaces.Params:
   """Parameters with each stacked kernel [layers, in, out] as a QArray.
 
-  Runs layer by layer, and returns host arrays: no device ever holds all of
-  the unquantised base.
+  Runs layer by layer. numpy arrays stay on the host, and no device ever holds
+  all of the unquantised base; what lies on a mesh stays there.
 
   Args:
-    params: of a transformer; numpy arrays stay on the host.
+    params: of a transformer.
     kind: one of `KINDS`.
 
   Raises:
@@ -46,6 +47,9 @@ def quantize(params: interfaces.Params, kind: str) -> interfaces.Params:
     raise errors.ConfigError(
         "The base has no stacked linear layers to quantise.")
   for path in stacks:
+    if isinstance(flat[path], jax.Array):
+      flat[path] = _layers(kind, flat[path])
+      continue
     layers = [jax.tree.map(np.asarray, _ONE[kind](np.asarray(layer)))
               for layer in flat[path]]
     flat[path] = jax.tree.map(lambda *parts: np.stack(parts), *layers)
@@ -85,6 +89,11 @@ def _nf4(kernel):
 
 
 _ONE = {"int8": _int8, "nf4": _nf4}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _layers(kind, stack):
+  return jax.lax.map(_ONE[kind], stack)
 
 
 def aware(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -71,8 +71,10 @@ def by_rules(tree: Any, rules: list[tuple[str, tuple]],
   """NamedSharding per leaf: the first rule whose regex is found in its path.
 
   A rule names the axes of the last dimensions; leading (stacked) ones are
-  whole. An axis that does not divide its dimension is left out, scalars and
-  vectors included, so that one table serves every size of a model.
+  whole. "fsdp" takes the devices that share a sample's tokens, too, so that
+  none holds what another one does. An axis that does not divide its dimension
+  is left out, scalars and vectors included, so that one table serves every
+  size of a model.
 
   Raises:
     ConfigError: a leaf that no rule covers.
@@ -86,14 +88,34 @@ def by_rules(tree: Any, rules: list[tuple[str, tuple]],
       if re.search(pattern, name):
         axes = axes[-leaf.ndim:] if leaf.ndim else ()
         spec = [None] * (leaf.ndim - len(axes)) + list(axes)
-        spec = [
-            axis if axis and size % _extent(on, axis) == 0 else None
-            for axis, size in zip(spec, leaf.shape, strict=True)
-        ]
-        return jax.sharding.NamedSharding(on, P(*spec))
+        return jax.sharding.NamedSharding(on, P(*(
+            _fitting(on, axis, size)
+            for axis, size in zip(spec, leaf.shape, strict=True))))
     raise errors.ConfigError(f"No sharding rule covers parameter {name!r}.")
 
   return jax.tree_util.tree_map_with_path(shard, tree)
+
+
+def lay(tree: Any, rules: list[tuple[str, tuple]],
+        on: jax.sharding.Mesh) -> Any:
+  """Arrays, on the mesh by `rules`; each device is given its part alone."""
+  return jax.device_put(tree, by_rules(tree, rules, on))
+
+
+def make(function: Callable[[], Any], rules: list[tuple[str, tuple]],
+         on: jax.sharding.Mesh) -> Any:
+  """What `function` returns, computed where it is to lie."""
+  shapes = jax.eval_shape(function)
+  return jax.jit(function, out_shardings=by_rules(shapes, rules, on))()
+
+
+def _fitting(on, axis, size):
+  """The axis, or axes, that a rule's axis means for a dimension of a size."""
+  wide = ("fsdp", "context")
+  if axis == "fsdp" and on.shape["context"] > 1 and size % _extent(
+      on, wide) == 0:
+    return wide
+  return axis if axis and size % _extent(on, axis) == 0 else None
 
 
 def _entry(entry: Any) -> str:

@@ -21,7 +21,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
   """Dreams batch by batch; what is finished is not dreamed again."""
   loaded = world_model.load_tuned(
-      inputs["world_model"], config.get("adapters", ()))
+      inputs["world_model"], config.get("adapters", ()),
+      world_model.mesh(config))
   dreamer = world_model.make_dreamer(loaded, config)
   prompts = rlds.Dataset(inputs["prompts"] / "data")
   sampler = world_model.sampler(dreamer)

@@ -13,6 +13,7 @@ of the robot by itself. Writes
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,10 +22,10 @@ import jax.numpy as jnp
 from dreamgen_jax import (
     checkpoint,
     errors,
-    hosts,
     interfaces,
     lora,
     quantize,
+    sharding,
     types,
 )
 from dreamgen_jax.data import loader, mix
@@ -113,29 +114,34 @@ def objective(config: Any, model: interfaces.WorldModel,
       model, expert, config.text_dropout, lora.Config(**config.lora))
 
 
-def start(config: Any, base: interfaces.Params,
-          empty: interfaces.Batch) -> interfaces.Params:
-  """The parameters of `objective` before the first step."""
+def start(config: Any, base: interfaces.Params, empty: interfaces.Batch,
+          make: Callable[..., Any] = lambda init: init()
+          ) -> interfaces.Params:
+  """The parameters of `objective` before the first step.
+
+  `make` calls a function that initialises some, such as by `sharding.make`.
+  """
   params = {"base": base, "empty": empty}
   if config.lora:
     rng = jax.random.fold_in(jax.random.key(config.train.seed), _ADAPTERS)
-    params["lora"] = lora.init(rng, base, lora.Config(**config.lora))
+    params["lora"] = make(
+        lambda: lora.init(rng, base, lora.Config(**config.lora)))
   return params
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
   """Trains, watching held-out clips; then measures their future frames."""
-  base = world_model.load_base(config.model)
+  base, encoders = _load(config)
   if base.model.config.text_sees_frame and config.text_dropout:
     raise errors.ConfigError(
         f"{config.model.name} reads prompts together with the frame, and "
         "needs no guidance: set config.finetune.text_dropout = 0.")
-  encoded = _encoded(config, inputs, base, folder)
+  encoded = _encoded(config, inputs, encoders, folder)
   heldout = heldout_lib.read(
-      inputs["heldout"] / "data", base, config, folder / "heldout")
+      inputs["heldout"] / "data", encoders, config, folder / "heldout")
   states = {} if base.model.config.text_sees_frame else world_model.text(
-      base, ["", *(caption for bucket in encoded for clips, _ in bucket
+      encoders, ["", *(caption for bucket in encoded for clips, _ in bucket
                    for caption in clips.captions)])
 
   def with_text(sample):
@@ -153,18 +159,30 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     batches.set_state(start)
     result = _fit(config, base, expert, states.get("", {}), batches, heldout,
                   folder)
-    tuned[expert] = hosts.local(
-        result.params["lora" if config.lora else "base"])
+    tuned[expert] = result.params["lora" if config.lora else "base"]
     seconds += result.seconds
   batches.close()
   checkpoint.save(folder / "checkpoint", tuned, {
       "model": config.model.to_dict(), "lora": settings,
       "source": base.source})
-  if not hosts.first():
-    return {}
   return {"seconds": seconds} | heldout_lib.compare(
       base, _tuned(base, tuned, settings), heldout, config.sampler,
       folder / "examples.npz")
+
+
+def _load(config: Any) -> tuple[world_model.Loaded, world_model.Loaded]:
+  """(what dreams, on all devices; what encodes, on those of this host)."""
+  spec = config.model
+  near = sharding.mesh({"fsdp": -1}, jax.local_devices())
+  on = sharding.mesh(dict(config.train.mesh))
+  parts = world_model.parts(spec)
+  experts = models.build("world_models", spec).config.experts
+  encoders = world_model.load_base(
+      spec, [part for part in parts if part not in experts], near)
+  base = world_model.load_base(
+      spec, [part for part in parts if not part.startswith("text")], on)
+  return dataclasses.replace(
+      base, tokenizer=encoders.tokenizer, reader=encoders.params), encoders
 
 
 def _encoded(config: Any, inputs: dict[str, pathlib.Path],
@@ -216,17 +234,19 @@ def _fit(config: Any, base: world_model.Loaded, expert: str,
   """Trains one expert's adapters, or all of it."""
   settings = dict(config.lora) if config.lora else None
   task = objective(config, base.model, expert)
-  params = start(config, base.params[expert], empty)
+  rules = models.rules("world_models", config.model)
+  params = sharding.lay(
+      start(config, base.params[expert], empty, lambda init: sharding.make(
+          init, rules, base.on)), rules, base.on)
   watch = heldout_lib.Watch(
       task, params, heldout,
       heldout_lib.levels(base.model.config, expert))
 
   def evaluate(params, step):
-    with hosts.locally(params["lora" if settings else "base"]) as tuned:
-      if hosts.first():
-        heldout_lib.sample(
-            _tuned(base, {expert: tuned}, settings), heldout, config.sampler,
-            folder / "samples" / f"{expert}_{step:06d}.mp4")
+    tuned = {expert: params["lora" if settings else "base"]}
+    heldout_lib.sample(
+        _tuned(base, tuned, settings), heldout, config.sampler,
+        folder / "samples" / f"{expert}_{step:06d}.mp4")
     return watch(params, step)
 
   alone = len(base.model.config.experts) == 1
@@ -234,4 +254,4 @@ def _fit(config: Any, base: world_model.Loaded, expert: str,
       task, params, batches,
       config.train, folder if alone else folder / expert,
       name=folder.name if alone else f"{folder.name} {expert}",
-      rules=models.rules("world_models", config.model), evaluate=evaluate)
+      rules=rules, evaluate=evaluate)

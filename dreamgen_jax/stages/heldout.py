@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dreamgen_jax import dreamer, errors, interfaces, metrics
+from dreamgen_jax import dreamer, errors, hosts, interfaces, metrics
 from dreamgen_jax.data import video as video_lib
 from dreamgen_jax.stages import latents, world_model
 
@@ -102,11 +102,16 @@ def levels(config: Any, expert: str) -> tuple[float, ...]:
 
 def sample(loaded: world_model.Loaded, heldout: Heldout, sampler: Any,
            path: pathlib.Path) -> None:
-  """Writes a video: held-out clips above, what is dreamed of them below."""
+  """Writes a video: held-out clips above, what is dreamed of them below.
+
+  All hosts dream together.
+  """
   truth = heldout.truth[:SHOWN]
   first, *goal = dreamer.ends(loaded.model, truth)
   dreams = world_model.make_dreamer(loaded, sampler).dream(
       first, heldout.prompts[:SHOWN], range(len(truth)), *goal)
+  if not hosts.first():
+    return
   rows = [np.concatenate(list(clips), axis=2) for clips in (truth, dreams)]
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_bytes(
@@ -118,7 +123,7 @@ def compare(prior: world_model.Loaded, tuned: world_model.Loaded,
             path: pathlib.Path) -> dict[str, float]:
   """PSNR of the frames after the first: repeated, prior, tuned.
 
-  Writes the videos to `path`, an .npz file.
+  Writes the videos to `path`, an .npz file; all hosts dream together.
   """
   truth = heldout.truth
   videos = {"repeat": np.repeat(truth[:, :1], truth.shape[1], axis=1)}
@@ -126,8 +131,9 @@ def compare(prior: world_model.Loaded, tuned: world_model.Loaded,
     first, *goal = dreamer.ends(loaded.model, truth)
     videos[name] = world_model.make_dreamer(loaded, sampler).dream(
         first, heldout.prompts, range(len(truth)), *goal)
-  np.savez_compressed(
-      path, truth=truth, captions=np.array(heldout.prompts),
-      repeat=videos["repeat"], prior=videos["prior"], tuned=videos["tuned"])
+  if hosts.first():
+    np.savez_compressed(
+        path, truth=truth, captions=np.array(heldout.prompts),
+        repeat=videos["repeat"], prior=videos["prior"], tuned=videos["tuned"])
   return {f"psnr_{name}": metrics.psnr(video[:, 1:], truth[:, 1:])
           for name, video in videos.items()}

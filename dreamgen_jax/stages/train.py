@@ -15,11 +15,13 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dreamgen_jax import (
     checkpoint,
     errors,
+    executable,
     flops,
     hosts,
     interfaces,
@@ -165,9 +167,10 @@ def fit(
     params: its full parameter tree at the start.
     batches: iterator of dict batches with get_state() and set_state().
     config: steps, seed, optim, trainable, ema, log_steps, eval_steps,
-      checkpoint_seconds, mesh; and nonfinite, if a step whose loss or gradient
-      is not finite is to be left out ("skip") rather than to end the run
-      ("stop"). Such a step never changes the state.
+      checkpoint_seconds, mesh; nonfinite, if a step whose loss or gradient is
+      not finite is to be left out ("skip") rather than to end the run ("stop"),
+      and never changes the state; and program, the file of a step that was
+      compiled before (`executable`).
     folder: where checkpoints, history.jsonl and speed.jsonl live.
     name: printed in front of progress lines.
     rules: the model's sharding rules.
@@ -187,14 +190,21 @@ def fit(
   folder.mkdir(parents=True, exist_ok=True)
   mesh = sharding.mesh(dict(config.mesh))
   # --- state -----------------------------------------------------------------
-  state, frozen = initial(params, config, upkeep)
+  # What is made of parameters, such as moments, lies as they do: no device or
+  # host is ever given the whole.
   rules = [*rules, *RULES]
-  state = jax.device_put(
-      jax.tree.map(jnp.array, state), sharding.by_rules(state, rules, mesh))
-  frozen = jax.device_put(frozen, sharding.by_rules(frozen, rules, mesh))
+  state, frozen = initial(
+      sharding.lay(params, rules, mesh), config, upkeep)
+  # A copy, since steps take its memory over.
+  state = sharding.lay(jax.tree.map(jnp.copy, state), rules, mesh)
 
   # --- step ------------------------------------------------------------------
   step_jit = jax.jit(program(model, config, upkeep), donate_argnums=0)
+
+  def ready(*arguments):
+    file = config.get("program")
+    return executable.prefer(
+        file, step_jit, arguments, mesh) if file else step_jit
 
   def full(state):
     return optim.combine(
@@ -221,9 +231,9 @@ def fit(
       start, state, meta = restored
       batches.set_state(meta["data"])
       hosts.say(f"[{name}] goes on at step {start} of {config.steps}")
-    fault = jnp.zeros(2, jnp.int32)
+    fault = sharding.lay(np.zeros(2, np.int32), [("", ())], mesh)
     watch = monitor.Monitor(folder, name, start, config.steps)
-    saved = time.monotonic()
+    saved, step_fn = time.monotonic(), None
     pending: tuple[int, Any, Any] | None = None
 
     def check(fault):
@@ -251,10 +261,11 @@ def fit(
     # --- loop ----------------------------------------------------------------
     with watch:
       for step in range(start + 1, config.steps + 1):
-        with watch.spending("input"):
+        with watch.spending("input", during=fault):
           batch = sharding.place_batch(next(batches), mesh)
         watch.begin(step, work(batch))
-        state, fault, scalars = step_jit(state, fault, frozen, batch)
+        step_fn = step_fn or ready(state, fault, frozen, batch)
+        state, fault, scalars = step_fn(state, fault, frozen, batch)
         if pending:  # the step before: the device never waits for logging
           read(pending)
           pending = None

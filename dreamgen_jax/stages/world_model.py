@@ -35,6 +35,8 @@ class Loaded:
   params: interfaces.Params
   tokenizer: Any
   folder: pathlib.Path  # of the base weights
+  on: jax.sharding.Mesh | None = None  # where the parameters lie
+  reader: interfaces.Params | None = None  # text encoder, if it lies elsewhere
   adapter: str = ""  # digests of what tuned the base, and their weights
   base_adapters: tuple[str, ...] = ()  # of what the base is understood to hold
 
@@ -44,46 +46,60 @@ class Loaded:
     return " ".join((artefact.digest(self.folder)[:16], *self.base_adapters))
 
 
-def load_base(spec: Mapping[str, Any], parts: tuple[str, ...] | None = None
-              ) -> Loaded:
+def load_base(spec: Mapping[str, Any], parts: Sequence[str] | None = None,
+              on: jax.sharding.Mesh | None = None) -> Loaded:
   """The base that `dict(name=, preset=, source=, kw=, adapters=())` names.
 
-  With `hold`, such as "bfloat16", that is how its transformers and its text
-  encoder are held.
+  Args:
+    spec: see above. With `hold`, such as "bfloat16", that is how its
+      transformers and its text encoder are held.
+    parts: of the parameters; None is all.
+    on: mesh to read them onto, each device's part alone, so that no device or
+      host holds the whole; None leaves numpy arrays.
   """
   built = models.build("world_models", spec)
   module = registry.find("world_models", spec["name"])
-  model, params, tokenizer = module.load(spec["source"], built.config, parts)
-  params = held(params, spec, model.config)
+  lay = on and functools.partial(
+      sharding.by_rules, rules=module.RULES, on=on)
+  model, params, tokenizer = module.load(
+      spec["source"], built.config, parts, lay, held(spec, built.config))
   stacked = adapters_lib.parse(spec.get("adapters", ()))
   if set(model.config.experts) <= params.keys():
     params = merge(params, {}, None, changes(
         stacked, spec["name"], model.config, params))
-  return Loaded(model, params, tokenizer, module.locate(spec["source"]),
+  return Loaded(model, params, tokenizer, module.locate(spec["source"]), on,
                 base_adapters=tuple(item.digest for item in stacked))
 
 
-def held(params: interfaces.Params, spec: Mapping[str, Any],
-         config: Any) -> interfaces.Params:
-  """The parameters, most of them in the dtype that `hold` names, if any."""
+def parts(spec: Mapping[str, Any]) -> list[str]:
+  """Names of the parts of the model that the section names."""
+  family = registry.find(f"world_models.{spec['name']}", "folder").FAMILY
+  return list(family.parts(models.build("world_models", spec).config))
+
+
+def held(spec: Mapping[str, Any], config: Any) -> dict[str, str]:
+  """part -> dtype, for the parts that are held in the one `hold` names."""
   if not spec.get("hold"):
-    return params
-  return dict(params) | {
-      expert: jax.tree.map(
-          lambda leaf: leaf.astype(spec["hold"]), params[expert])
-      for expert in (*config.experts, "text") if expert in params}
+    return {}
+  return dict.fromkeys((*config.experts, "text"), spec["hold"])
 
 
 def load_tuned(folder: pathlib.Path,
-               adapters: Iterable[Mapping[str, Any]] = ()) -> Loaded:
+               adapters: Iterable[Mapping[str, Any]] = (),
+               on: jax.sharding.Mesh | None = None) -> Loaded:
   """What the stage `finetune` wrote, and further adapters beside it.
+
+  `on` as of `load_base`.
 
   Raises:
     CheckpointError: the base weights are not those that were tuned, or an
       adapter does not fit them.
   """
-  tuned, meta = checkpoint.load(folder / "checkpoint")
-  base = load_base(meta["model"])
+  meta = checkpoint.meta(folder / "checkpoint")
+  base = load_base(meta["model"], on=on)
+  tuned, _ = checkpoint.load(folder / "checkpoint", lay=on and (
+      functools.partial(sharding.by_rules, on=on,
+                        rules=models.rules("world_models", meta["model"]))))
   if base.source != meta["source"]:
     raise errors.CheckpointError(
         f"The adapter in {folder} was tuned on base weights "
@@ -218,12 +234,24 @@ def text(loaded: Loaded, prompts: list[str]) -> dict[str, Any]:
           for row, prompt in enumerate(prompts)}
 
 
+def mesh(config: Any) -> jax.sharding.Mesh | None:
+  """Of this host's devices, if a sampler's settings say that they share."""
+  sizes = config.get("mesh")
+  return sharding.mesh(sizes, jax.local_devices()) if sizes else None
+
+
+def rules(model: interfaces.WorldModel) -> list[tuple[str, tuple]]:
+  """How a model's parameters lie on a mesh."""
+  return registry.find("world_models", _family(model)).RULES
+
+
 def make_dreamer(loaded: Loaded, config: Any) -> dreamer.Dreamer:
   """A dreamer with a config's sampler settings.
 
   These are steps, guidance, batch_size; and if they are there, clips, negative
   (a prompt), sampling: fields of the model's config, such as its solver, and
-  mesh, over which this host's devices dream together.
+  mesh, over which this host's devices dream together, unless the parameters
+  lie on one already.
 
   Raises:
     ConfigError: `sampling` names a field that does more than sample.
@@ -234,15 +262,12 @@ def make_dreamer(loaded: Loaded, config: Any) -> dreamer.Dreamer:
       raise errors.ConfigError(
           f"sampling has no {name!r}; this model's sampler has: "
           f"{', '.join(known)}." + registry.nearest(name, list(known)))
-  params, mesh = loaded.params, None
-  if config.get("mesh"):
-    mesh = sharding.mesh(config.mesh, jax.local_devices())
-    family = registry.find("world_models", _family(loaded.model))
-    params = jax.device_put(
-        params, sharding.by_rules(params, family.RULES, mesh))
+  params, on = loaded.params, loaded.on or mesh(config)
+  if on:
+    params = sharding.lay(params, rules(loaded.model), on)
   return dreamer.Dreamer(
       models.replaced(loaded.model, changes, "sampling"), params,
-      loaded.tokenizer, mesh=mesh, steps=config.steps,
+      loaded.tokenizer, mesh=on, reader=loaded.reader, steps=config.steps,
       guidance=config.guidance,
       batch_size=config.batch_size, negative=config.get("negative"),
       clips=config.get("clips", 1))
