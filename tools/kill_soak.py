@@ -46,6 +46,8 @@ SMALL = {
     "demonstrations.episodes": 12, "demonstrations.shards": 2,
     "heldout.episodes": 2, "heldout.shards": 1, "prompts.episodes": 14,
     "prompts.shards": 1, "rehearsal.episodes": 8, "rehearsal.shards": 1,
+    "wander.episodes": 8, "wander.shards": 1, "seen.levels": "(0.0,)",
+    "seen.shards": 2, "kept.shards": 1,
     "finetune.train.batch_size": 2, "finetune.batch_size": 2,
     "finetune.evaluate_clips": 2, "finetune.sampler.steps": 2,
     "finetune.sampler.batch_size": 2, "dreams.steps": 2,

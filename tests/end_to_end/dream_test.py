@@ -37,15 +37,15 @@ def tuned(tmp_path_factory, draw):
   return folder
 
 
-def prompts(folder, frames=1):
-  """Three of them, each with a seed and colours of its own."""
+def prompts(folder, frames=1, count=3):
+  """Each with a seed and colours of its own."""
   random = np.random.default_rng(0)
   episodes = [types.Episode(
       id=f"p{seed}", instruction="push the red block", embodiment=ROBOT.name,
       video={"front": random.integers(
           0, 256, (frames, 32, 32, 3), np.uint8)},
       clock=ROBOT.clock, origin=types.Origin("sim", seed=seed))
-      for seed in range(3)]
+      for seed in range(count)]
   rlds.write(folder / "data", "prompts", episodes, ROBOT, cameras=["front"])
   return folder
 

@@ -1,8 +1,9 @@
-"""Two processes train and write; one is told to stop, then one dies."""
+"""Two processes train, write and dream; one is told to stop, one is killed."""
 
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -15,12 +16,13 @@ import numpy as np
 import pytest
 
 from configs import common
-from dreamgen_jax import errors, hosts, sharding, types
+from dreamgen_jax import dreamer, errors, hosts, sharding, types
 from dreamgen_jax.data import loader, rlds
-from dreamgen_jax.stages import train
+from dreamgen_jax.stages import dream, train
+from tests.end_to_end import dream_test
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-STEPS, TOLD = 12, 5
+STEPS, TOLD, DREAMS = 12, 5, 10
 IDS = [f"episode_{i}" for i in range(8)]
 ROBOT = types.Embodiment(
     name="sticks", id=1, state=(types.Key("x", 1),),
@@ -85,12 +87,10 @@ def learn(folder, happens=lambda step: None):
   return hosts.local(result.params)["w"]
 
 
-def write(path, dies_after=None):
+def write(path):
   made = []
 
   def make(id_):
-    if len(made) == dies_after:
-      os.kill(os.getpid(), signal.SIGKILL)
     made.append(id_)
     seed = IDS.index(id_)
     return types.Episode(
@@ -118,14 +118,36 @@ def process(folder):
     raise AssertionError("nobody was stopped")
   except errors.Stopped:
     pass
-  write(folder / "both", None)
-  write(folder / "one", 2 if hosts.index() == 1 else None)
+  write(folder / "both")
+  draw = dreamer.Dreamer.dream
+
+  def slow(*inputs):
+    time.sleep(0.3)  # or all would be done before anybody is killed
+    return draw(*inputs)
+
+  dreamer.Dreamer.dream = slow
+  dreams(folder, folder)
+
+
+def dreams(folder, out):
+  """The stage, with a model that learnt nothing."""
+  dream.run(dream_test.config(batch_size=1, shards=2), {
+      "world_model": folder / "tuned", "prompts": folder / "prompts"},
+            out / "dreams")
+  return rlds.Dataset(out / "dreams/data")
+
+
+tuned = dream_test.tuned
 
 
 @pytest.fixture(scope="module")
-def survived(tmp_path_factory):
-  """The folder that the two leave."""
+def survived(tmp_path_factory, tuned):
+  """(folder that the two leave, dreams that were done)."""
   folder = tmp_path_factory.mktemp("hosts")
+  (folder / "tuned").symlink_to(tuned)
+  dream_test.prompts(folder / "prompts", count=DREAMS)
+  chance = random.Random(0)
+  dies, after = chance.randrange(2), chance.randrange(1, DREAMS // 2)
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
@@ -142,26 +164,29 @@ def survived(tmp_path_factory):
     return "\n".join((folder / f"{i}.txt").read_text()[-3000:]
                      for i in range(2))
 
-  pieces, until = folder / "one" / "_shards", time.monotonic() + 300
+  shards, until = folder / "dreams/data/_shards", time.monotonic() + 300
+
+  def done():
+    return len(list(shards.glob("pieces-*/[0-9a-f]*")))
+
   try:
-    while True:  # until host 1 is dead and host 0 has done its part
+    while done() < after:
       assert time.monotonic() < until, said()
-      assert running[0].poll() is None or running[1].poll() is not None, said()
-      if running[1].poll() is not None and (
-          running[0].poll() is not None
-          or len(list(pieces.glob("pieces-*/[0-9a-f]*"))) == 6):
-        break
-      time.sleep(0.1)
+      assert not any(each.poll() for each in running), said()
+      time.sleep(0.02)
+    running[dies].kill()
+    running[dies].wait()
+    time.sleep(1.0)  # the other goes on
   finally:
     for each in running:
       each.kill()
       each.wait()
-  assert running[1].returncode == -signal.SIGKILL, said()
-  return folder
+  return folder, done()
 
 
 @pytest.mark.slow
 def test_one_host_goes_on_where_two_were_told_to_stop(survived, tmp_path):
+  survived, _ = survived
   steps = sorted(int(path.name) for path in
                  (survived / "train" / "steps").iterdir())
   assert TOLD <= steps[-1] < STEPS
@@ -174,17 +199,35 @@ def test_one_host_goes_on_where_two_were_told_to_stop(survived, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_host_makes_what_the_dead_one_left(survived, tmp_path):
+def test_two_hosts_write_what_one_does(survived, tmp_path):
+  survived, _ = survived
   alone, made = write(tmp_path / "alone")
   assert made == IDS
-  both = rlds.Dataset(survived / "both")
-  assert both.digest == alone.digest
-  found, made = write(survived / "one")
-  assert len(made) == 2
-  assert found.digest == alone.digest
+  assert rlds.Dataset(survived / "both").digest == alone.digest
   for file in alone.path.glob("d-train*"):
-    assert file.read_bytes() == (survived / "one" / file.name).read_bytes()
     assert file.read_bytes() == (survived / "both" / file.name).read_bytes()
+
+
+@pytest.mark.slow
+def test_one_host_dreams_what_the_dead_one_left(
+    survived, tmp_path, monkeypatch):
+  folder, done = survived
+  assert 0 < done < DREAMS and not (
+      folder / "dreams/data/dataset_info.json").exists()
+  whole = dreams(folder, tmp_path)
+  draw, drawn = dreamer.Dreamer.dream, []
+
+  def counted(*inputs):
+    drawn.append(inputs)
+    return draw(*inputs)
+
+  monkeypatch.setattr(dreamer.Dreamer, "dream", counted)
+  found = dreams(folder, folder)
+  assert len(drawn) == DREAMS - done  # what was finished is not lost
+  assert found.digest == whole.digest
+  assert len(found) == DREAMS
+  for file in whole.path.glob("*-train*"):
+    assert file.read_bytes() == (found.path / file.name).read_bytes()
 
 
 if __name__ == "__main__":
