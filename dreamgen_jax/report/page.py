@@ -300,7 +300,7 @@ def _curves(curves: Sequence[content_lib.Curve]) -> str:
 
 
 def _honesty(honesty: content_lib.Honesty) -> str:
-  weakest = (f'<div class="weakest"><b>The weakest link.</b> '
+  weakest = (f'<div class="weakest"><b>What falls short.</b> '
              f"{_safe(honesty.weakest)}</div>" if honesty.weakest else "")
   notes = "".join(f"<li>{_safe(note)}</li>" for note in honesty.notes)
   return weakest + (f"<ul>{notes}</ul>" if notes else "")

@@ -53,7 +53,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
           "demonstrations beside what the model makes of their first frame; "
           f"PSNR of the future frames: {facts['finetune']['psnr_tuned']:.1f} "
           f"dB tuned, {facts['finetune']['psnr_prior']:.1f} dB untuned, "
-          f"{facts['finetune']['psnr_repeat']:.1f} dB for a still picture."),
+          f"{facts['finetune']['psnr_repeat']:.1f} dB for a still picture."
+          + _filtered(facts)),
       labels=_labels(inputs, facts),
       evaluations=_evaluations(
           inputs["evaluation"], trials, novel, config, names),
@@ -115,16 +116,19 @@ def _success(trials: list[dict[str, Any]], novel: list[str],
 def _dreams(inputs: dict[str, pathlib.Path], config: Any,
             facts: dict[str, Any]) -> list[content.Clip]:
   dreams = rlds.Dataset(inputs["dreams"] / "data")
+  judged = rlds.Dataset(inputs["kept"] / "data") if "kept" in inputs else None
   clips, seen = [], {}
   for i in range(len(dreams)):
     verb = dreams.episode(i, ()).facts["verb"]
     if seen.setdefault(verb, 0) < config.dreams_per_verb:
       seen[verb] += 1
       episode = dreams.episode(i)
+      said = judged and judged.episode(judged.position(episode.id), ()).origin
       clips.append(content.Clip(
           [content.Pane("dreamed", episode.video[config.camera])],
           episode.clock.video_hz, episode.instruction, verb,
-          episode.origin.seed, novel=verb in config.novel))
+          episode.origin.seed, said.reason or "kept" if said else "",
+          verb in config.novel))
   with np.load(inputs["finetune"] / "examples.npz") as held:
     clips += [
         content.Clip(
@@ -133,6 +137,26 @@ def _dreams(inputs: dict[str, pathlib.Path], config: Any,
             dreams.clock.video_hz, str(held["captions"][i]), "held out", i)
         for i in range(min(4, len(held["truth"])))]
   return sorted(clips, key=lambda clip: clip.novel, reverse=True)
+
+
+def _filtered(facts: dict[str, Any]) -> str:
+  """What became of the dreams' labels."""
+  text = ""
+  if "kept" in facts:
+    kept = facts["kept"]
+    reasons = ", ".join(
+        f"{reason} {count}" for reason, count in kept["rejected"].items())
+    text += (f" The filter keeps {kept['kept']} of {kept['episodes']} dreams"
+             + (f" (rejected for {reasons})." if reasons else "."))
+  if "dream_check" in facts:
+    check = facts["dream_check"]
+    parts = [f"{cell['successes']} of {cell['trials']} {words}"
+             for name, words in (
+                 ("labels", "in all"), ("kept", "of those kept"))
+             if (cell := check.get(f"replay_{name}"))]
+    text += (" Executed in the simulator, the dreams' labels do what was asked "
+             f"in {', '.join(parts)}.")
+  return text
 
 
 def _labels(inputs: dict[str, pathlib.Path],
@@ -194,7 +218,7 @@ def _curve(name: str, path: pathlib.Path) -> content.Curve:
 
 def _honesty(facts: dict[str, Any], table: dict[str, Any], config: Any,
              names: dict[str, str]) -> content.Honesty:
-  """Names the first stage that falls short of what it needs."""
+  """Names the stages that fall short of what they need."""
   check = facts["label_check"]
   gain = facts["finetune"]["psnr_tuned"] - facts["finetune"]["psnr_repeat"]
   replayed = check["replay_labels"]
@@ -208,17 +232,25 @@ def _honesty(facts: dict[str, Any], table: dict[str, Any], config: Any,
        f"The labels: {_share(replayed)} of replays succeed (60 % are "
        "wanted)."),
   ]
+  if "dream_check" in facts:
+    check = facts["dream_check"]
+    dreamed = check.get("replay_kept", check["replay_labels"])
+    links.append((
+        2 * dreamed["low"] < replayed["low"],
+        f"The dreams: executed in the simulator, labels of {_share(dreamed)} "
+        f"of them do what was asked, those of {_share(replayed)} of "
+        "recordings."))
   task = config.headline.task
   for cell, name in ((table[name][task], names[name]) for name in config.upper):
     links.append((
         cell["successes"] < 0.6 * cell["trials"],
         f"The policy: even with true actions of every verb ({name}) it "
         f"succeeds in {_share(cell)} of trials."))
-  links.append((True, "Between dream and policy: every stage meets its own "
-                "mark on held-out data, so what is lost is lost where dreams "
-                "differ from the real thing."))
+  weak = [text for short, text in links if short] or [
+      "Between dream and policy: every stage meets its own mark on held-out "
+      "data, so what is lost is lost where dreams differ from the real thing."]
   return content.Honesty(
-      weakest=next(text for weak, text in links if weak),
+      weakest=" ".join(weak),
       notes=[
           f"Backend {jax.default_backend()}; one training seed per policy.",
           "The world model was pretrained on other robots in other rooms; it "
