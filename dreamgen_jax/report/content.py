@@ -209,7 +209,7 @@ class Honesty:
   """What a reader must know before believing the numbers.
 
   Attributes:
-    weakest: the weakest link of the road, in a few sentences.
+    weakest: what falls short of its mark on the road, in a few sentences.
     notes: further limits, one sentence each.
   """
 

@@ -105,7 +105,7 @@ def text(tmp_path_factory):
 
 def test_every_section_is_there(text):
   for part in ("52 %", "Success in the simulator", "Dreams", "Training",
-               "never demonstrated", "The weakest link", "seed 2000003",
+               "never demonstrated", "What falls short", "seed 2000003",
                "Seeds 3000000 to 3000009", "5 min 12 s", "6 min 47 s", "0.930",
                "demonstrations only", "aaaaaaaaaaaa", "&quot;steps&quot;: 400"):
     assert part in text, part
