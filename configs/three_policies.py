@@ -17,7 +17,7 @@ ARGUMENTS = dict(world_model="wan_nano", weights="", labeler_model="idm_nano")
 POLICIES = {"diffusion_policy_nano": "Diffusion Policy", "pi0_nano": "pi0",
             "groot_n1_nano": "GR00T N1"}
 # Of Diffusion Policy; others take more or fewer, see `common.POLICIES`.
-STEPS = dict(low=2000, mixed=2000, upper=8000)
+STEPS = dict(low=2000, mixed=2000, upper=12000)
 
 
 def get_config(arg=None):
