@@ -8,7 +8,8 @@ Hardware: 2 CPU cores, 8 GB, at most 2 hours.
 The paper's figure in miniature. Diffusion Policy, pi0 and GR00T N1 learn six
 verbs from 10 demonstrations of each; from these and the quickstart's neural
 trajectories, 1:1; and from 100 of each, the upper bound of all that dreams can
-give. Run in the quickstart's workdir, it goes on from there.
+give. Beside them the world model itself plans, without a policy (UniPi). In the
+quickstart's workdir it goes on from there.
 """
 
 from configs import common
@@ -41,9 +42,14 @@ def get_config(arg=None):
       name = f"{policy.removesuffix('_nano')}_{data}"
       config[name] = common.learner(policy, options, inputs, STEPS[data])
       names[name] = f"{title}, {words[data]}"
+  unipi = dict(
+      world_model="finetune", labeler="labeler", camera=common.CAMERA,
+      batch_size=10, samples=8, weights="uniform",
+      **common.world_model(options.world_model)["sampler"])
   config.evaluation = common.section(
-      inputs={name: name for name in names}, novel=(), trials=20,
-      **common.TRIALS)
+      inputs={name: name for name in (*names, "finetune", "labeler")},
+      planners=dict(unipi=unipi), novel=(), trials=20, **common.TRIALS)
+  names["unipi"] = "dreams as plans"
   config.report = common.report(
       config, novel=(), names=names,
       upper=tuple(name for name in names if name.endswith("upper")),
