@@ -1,6 +1,6 @@
 """Videos of which any frame is read alone: Motion JPEG in an mp4 file.
 
-A window costs its own frames and nothing before them, for 5 to 13 times the
+A window costs its own frames and nothing before them, for 4 to 9 times the
 bytes of H.264. Any player shows the file. Frames are coded and decoded by
 libjpeg-turbo.
 """

@@ -1,6 +1,6 @@
 """Videos as mp4 bytes: one thread, same input same bytes.
 
-"h264", by PyAV, is small; "jpeg" (see `jpegs`) is 5 to 13 times larger and
+"h264", by PyAV, is small; "jpeg" (see `jpegs`) is 4 to 9 times larger and
 gives random windows at half the cost of decoding. Of H.264, small frames are
 coded as RGB planes (`libx264rgb`, crf 10): subsampled colour would smear the
 few pixels that an object has. Larger frames take yuv420p, crf 18. No B frames
