@@ -74,7 +74,7 @@ class Dreamer:
             self.model, self.reader or self.params, self.tokenizer, prompts,
             first,
             self.batch_size)
-            for prompts in (instructions, [self.negative] * len(frames))]
+            for prompts in (instructions, [str(self.negative)] * len(frames))]
       video = np.concatenate(
           [video, self._clip(first, goals, text, seeds, clip)[:, 1:]], axis=1)
     return video

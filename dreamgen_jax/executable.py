@@ -70,18 +70,19 @@ def prefer(path: str, function: Any, arguments: tuple[Any, ...],
     raise errors.ConfigError(
         f"There is no compiled program at {path}; write it by "
         "`python -m dreamgen_jax.plan ... --save=FILE`.")
-  text, *parts = pickle.loads(pathlib.Path(path).read_bytes())
+  text, payload, given, returned = pickle.loads(
+      pathlib.Path(path).read_bytes())
   if not hosts.every(text == digest(lower(function, arguments))):
     hosts.say(f"{path} holds another program than this config, code and these "
               "versions make; compiling anew.")
     return function
   hosts.say(f"The program is read from {path}.")
   ready = serialize_executable.deserialize_and_load(
-      *parts, execution_devices=list(on.devices.flat))
+      payload, given, returned, execution_devices=list(on.devices.flat))
   shapes = _shapes(arguments[-1])
 
-  def run(*given):
-    return (ready if _shapes(given[-1]) == shapes else function)(*given)
+  def run(*values):
+    return (ready if _shapes(values[-1]) == shapes else function)(*values)
 
   return run
 

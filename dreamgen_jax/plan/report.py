@@ -61,9 +61,10 @@ def make(config: Any, on: chips.Topology, sizes: Mapping[str, int] | None,
       facts["compile_cpu_seconds"] for facts, _ in found)
   plan |= max((facts["memory"] for facts, _ in found),
               key=lambda memory: memory["peak_hbm_bytes"])
-  if all(text for _, text in found):
+  texts = [text for _, text in found if text]
+  if len(texts) == len(found):
     cost = schedule.Cost()
-    for each, (_, text) in zip(step.programs, found, strict=True):
+    for each, text in zip(step.programs, texts, strict=True):
       cost.join(schedule.Walk(hlo.parse(text), on).total(), each.times)
     plan |= price(cost, on, plan["useful_flops"], step.samples)
   else:
@@ -89,10 +90,10 @@ def _compiled(each: steps.Program, mesh: Any, on: chips.Topology,
       os.environ.get("LIBTPU_INIT_ARGS", ""))).encode())
   known = cache and cache / f"{key.hexdigest()[:16]}.json"
   if known and known.exists() and not save:
-    facts = json.loads(known.read_text())
-    text = known.with_suffix(".hlo")
-    return facts, text.read_text() if text.exists() else None
-  begin, text = time.process_time(), None
+    facts, file = json.loads(known.read_text()), known.with_suffix(".hlo")
+    return facts, file.read_text() if file.exists() else None
+  begin = time.process_time()
+  text: str | None = None
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:

@@ -51,8 +51,8 @@ def prompts(folder, frames=1, count=3):
 
 
 def config(**changes):
-  return common.section(camera="front", shards=1, **{
-      **dict(steps=2, guidance=2.0, batch_size=2), **changes})
+  return common.section(camera="front", **{
+      **dict(shards=1, steps=2, guidance=2.0, batch_size=2), **changes})
 
 
 def test_a_chain_through_the_stage(tmp_path, tuned):
