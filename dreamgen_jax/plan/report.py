@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamgen_jax import executable, flops
+from dreamgen_jax import errors, executable, flops
 from dreamgen_jax.plan import (
     chips,
     collectives,
@@ -47,6 +47,10 @@ def make(config: Any, on: chips.Topology, sizes: Mapping[str, int] | None,
     save: file for the compiled program; None keeps none.
     robot: see `steps.build`.
   """
+  if save and "train" not in config:
+    raise errors.ConfigError(
+        f"The stage {config.stage!r} reads no compiled program; only trainings "
+        "do. Leave out --save.")
   step = steps.build(config, sizes, on.devices, robot)
   plan: dict[str, Any] = {
       "topology": on.name, "chips": len(on.devices), "stage": config.stage,
@@ -63,9 +67,11 @@ def make(config: Any, on: chips.Topology, sizes: Mapping[str, int] | None,
               key=lambda memory: memory["peak_hbm_bytes"])
   texts = [text for _, text in found if text]
   if len(texts) == len(found):
-    cost = schedule.Cost()
+    cost, plan["parts"] = schedule.Cost(), {}
     for each, text in zip(step.programs, texts, strict=True):
-      cost.join(schedule.Walk(hlo.parse(text), on).total(), each.times)
+      own = schedule.Walk(hlo.parse(text), on).total()
+      cost.join(own, each.times)
+      plan["parts"][each.name] = each.times * own.seconds
     plan |= price(cost, on, plan["useful_flops"], step.samples)
   else:
     plan |= dict.fromkeys(("seconds_per_step", "mfu", "samples_per_hour"))
@@ -235,8 +241,11 @@ def show(plan: Mapping[str, Any]) -> str:
   if plan["seconds_per_step"]:
     parts = ", ".join(f"{name} {seconds:.3g}"
                       for name, seconds in plan["seconds"].items())
+    lines.append(f"  step        {plan['seconds_per_step']:.3g} s ({parts})")
+    if len(plan["parts"]) > 1:
+      lines += [f"    {name:<20} {seconds:.3g} s"
+                for name, seconds in plan["parts"].items()]
     lines += [
-        f"  step        {plan['seconds_per_step']:.3g} s ({parts})",
         f"  operations  {plan['useful_flops'] / 1e15:.4g} PFLOP useful; MFU "
         f"{100 * plan['mfu']:.1f} %",
         f"  throughput  {plan['samples_per_hour']:.4g} samples an hour, "

@@ -40,6 +40,7 @@ class Program:
   """One program that a stage compiles.
 
   Attributes:
+    name: for the plan.
     function: of `arguments`, trees of jax.ShapeDtypeStruct that lie on a mesh.
     useful: (function, arguments) of the same work without a mesh and without
       recomputation, to count the operations of.
@@ -47,6 +48,7 @@ class Program:
     times: how often it runs in a step.
   """
 
+  name: str
   function: Callable[..., Any]
   arguments: tuple[Tree, ...]
   useful: tuple[Callable[..., Any], tuple[Tree, ...]]
@@ -114,7 +116,7 @@ def _training(config: Any, objective: interfaces.Objective, params: Tree,
   trained, kept = optim.partition(params, config.train.trainable)
 
   return Step((Program(
-      train.program(objective, config.train),
+      "the step", train.program(objective, config.train),
       (lay(state), fault, lay(frozen), laid_batch),
       (train.gradient(flops.plain(objective)), (trained, kept, batch)), (0,)),
   ), on, rows, config.train.steps)
@@ -140,33 +142,47 @@ def _finetune(config: Any, on: Any, robot: str | None) -> Step:
 
 
 def _dream(config: Any, on: Any, robot: str | None) -> Step:
+  """In parts, which the run compiles as one: they tell their shares so."""
   del robot
   model = models.replaced(models.build("world_models", config.model),
                           config.get("sampling", {}), "sampling")
   c, rows = model.config, config.batch_size
   params = _parameters(model, config.model)
-  text = set(model.example(1)) - {"latent", "condition", "image"}
-  leaves = {name: leaf for name, leaf in model.example(rows).items()
-            if name in text}
-  frames = jax.ShapeDtypeStruct((rows, c.height, c.width, 3), jnp.uint8)
-  rest = (jax.ShapeDtypeStruct((rows,), jnp.uint32), frames, leaves, leaves,
-          {"last": frames} if c.sees_last_frame else {},
-          jax.ShapeDtypeStruct((), jnp.int32))
   laid = _laid(params, sharding.by_rules(
       params, models.rules("world_models", config.model), on))
-
-  def planned(function, rest, times):
-    return Program(function, (laid, *_whole(rest, on)),
-                   (function, (params, *rest)), times=times)
-
+  example = model.example(rows)
+  text = {name: leaf for name, leaf in example.items()
+          if name not in ("latent", "condition", "image")}
+  frames = jax.ShapeDtypeStruct((rows, c.height, c.width, 3), jnp.uint8)
+  told = {"last": frames} if c.sees_last_frame else {}
+  ends = (frames, *told.values())
+  given = jax.eval_shape(model.encode_frame, params, *ends)
+  seeds = jax.ShapeDtypeStruct((rows,), jnp.uint32)
+  clip = jax.ShapeDtypeStruct((), jnp.int32)
+  ids = jax.ShapeDtypeStruct(text["text"].shape[:2], jnp.int32)
+  mask = jax.ShapeDtypeStruct(ids.shape, jnp.bool)
   clips = config.get("clips", 1)
-  length = leaves["text"].shape[1]
-  ids = {"ids": jax.ShapeDtypeStruct((rows, length), jnp.int32),
-         "mask": jax.ShapeDtypeStruct((rows, length), jnp.bool)}
-  return Step((
-      planned(dreamer.program(model, config.steps, config.guidance), rest,
-              clips),
-      planned(model.encode_text, (ids, None), 2)), on, rows * clips, None)
+
+  def part(name, function, inputs, times=clips):
+    return Program(name, function, (laid, *_whole(inputs, on)),
+                   (function, (params, *inputs)), times=times)
+
+  denoise = dreamer.program(_denoiser(model), config.steps, config.guidance)
+  parts = [
+      part("denoising", denoise, (seeds, given, text, text, told, clip)),
+      part("the first frame", model.encode_frame, ends),
+      part("the decoder", model.decode, (example["latent"],))]
+  if not c.text_sees_frame:  # of the prompt and of the negative one
+    parts.append(part("the text", model.encode_text,
+                      ({"ids": ids, "mask": mask}, None), 2))
+  return Step(tuple(parts), on, rows * clips, None)
+
+
+def _denoiser(model: Any) -> Any:
+  """The model without its autoencoder: latents in, a latent out."""
+  return type("Denoiser", (type(model),), {
+      "encode_frame": lambda self, params, given, *last: given,
+      "decode": lambda self, params, latent: latent})(model.config)
 
 
 def _labeler(config: Any, on: Any, robot: str | None) -> Step:

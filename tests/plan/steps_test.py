@@ -77,11 +77,15 @@ def test_a_dream_s_step():
   section = _load(f"{DREAM}:layers=2,frames=5,height=64,width=64,batch_size=2")
   step = steps.build(section, {"data": 1}, jax.devices())
   assert step.samples == 2 and step.calls is None
-  dreams, reads = step.programs
   with jax.set_mesh(step.mesh):
-    clip = jax.eval_shape(dreams.function, *dreams.arguments)
-    text = jax.eval_shape(reads.function, *reads.arguments)
-  assert text["text"].shape == (2, 512, 4096) and reads.times == 2
+    latent, given, clip, text = (
+        jax.eval_shape(part.function, *part.arguments)
+        for part in step.programs)
+  assert latent.shape == (2, 2, 8, 8, 16) == step.programs[2].arguments[1].shape
+  assert given == {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+                   for name, leaf in step.programs[0].arguments[2].items()}
+  assert text["text"].shape == (2, 512, 4096)
+  assert [part.times for part in step.programs] == [1, 1, 1, 2]
   assert clip.shape == (2, 5, 64, 64, 3) and clip.dtype == jnp.uint8
 
 
@@ -182,7 +186,7 @@ def test_what_to_change_and_what_it_costs():
     assert part in text
   fitting = plan | dict(
       fits=True, seconds_per_step=9.0, mfu=0.5, useful_flops=1e15,
-      seconds={}, loops=[], chip_seconds_per_sample=4.5,
+      seconds={}, parts={}, loops=[], chip_seconds_per_sample=4.5,
       samples_per_hour=12_800.0)
 
   class On:
