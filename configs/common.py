@@ -104,7 +104,7 @@ def train(steps, batch_size, optimizer, **changes):
       "optim": optimizer, "trainable": ".*", "ema": False,
       "log_steps": max(steps // 50, 1), "eval_steps": max(steps // 5, 1),
       "checkpoint_seconds": 60.0, "mesh": section(data=-1),
-      "nonfinite": "stop", **changes})
+      "nonfinite": "stop", "program": "", **changes})
 
 
 def distilled_sampler(batch_size):

@@ -114,8 +114,7 @@ def test_a_program_is_compiled_once_and_run(tmp_path, monkeypatch, capsys):
   start = {"w": np.zeros((2, 1), np.float32)}
 
   def settings(rate, **more):
-    return common.section(**{
-        **common.train(3, 8, common.optim(rate, 1), log_steps=1), **more})
+    return common.train(3, 8, common.optim(rate, 1), log_steps=1, **more)
 
   config = common.section(train=settings(0.1))
   on = sharding.mesh({"data": -1})
