@@ -22,9 +22,9 @@ POLICIES = {
         names_which_can_be_saved=[], names_which_can_be_offloaded=[_INPUT],
         offload_src="device", offload_dst="pinned_host"),
     "attention": _keep(attention.RESULTS),  # of long attention
-    "attention_offload": _offload(  # and the input in the host's memory
-        names_which_can_be_saved=[attention.RESULTS],
-        names_which_can_be_offloaded=[_INPUT],
+    "attention_offload": _offload(  # both in the host's memory
+        names_which_can_be_saved=[],
+        names_which_can_be_offloaded=[_INPUT, attention.RESULTS],
         offload_src="device", offload_dst="pinned_host"),
     "attention_inputs": _keep(attention.RESULTS, attention.INPUTS),
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -46,8 +46,8 @@ def repeat(block: nn.Module, x: Any, *inputs: Any, depth: int,
     remat: what the backward pass finds again instead of computing it: "none"
       keeps all there is; "full" each block's input; "offload" that, in the
       host's memory; "attention" the input and what attention gives;
-      "attention_offload" the former in the host's memory; "attention_inputs"
-      what attention is given, too; "dots" the results of matrix products with
+      "attention_offload" both in the host's memory; "attention_inputs" what
+      attention is given, too; "dots" the results of matrix products with
       weights.
 
   Raises:

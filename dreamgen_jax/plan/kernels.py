@@ -28,9 +28,9 @@ class Schedule:
 
 # Measured with libtpu 0.0.42.1; (kernel, generation).
 SCHEDULES = {
-    ("flash_forward", "v5p"): Schedule(17_453, 2),
+    ("flash_forward", "v5p"): Schedule(17_469, 2),
     ("flash_backward", "v5p"): Schedule(10_260, 2),
-    ("flash_forward", "v6e"): Schedule(10_528, 1),
+    ("flash_forward", "v6e"): Schedule(10_555, 1),
     ("flash_backward", "v6e"): Schedule(5_477, 1),
 }
 _PRODUCTS = {"flash_forward": 2, "flash_backward": 5}
