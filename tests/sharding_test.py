@@ -83,7 +83,7 @@ def test_eight_devices_learn_what_one_does(tmp_path):
   many = _train(tmp_path, 8, {"tokens": {"data": 2, "context": 4},
                               "weights": {"fsdp": 4, "tensor": 2}})
   assert one.pop("shard").tolist() == [1, 32, 32]
-  assert many["tokens"].pop("shard").tolist() == [1, 32, 32]
+  assert many["tokens"].pop("shard").tolist() == [1, 8, 32]
   assert many["weights"].pop("shard").tolist() == [1, 8, 16]
   assert len(one["loss"]) == 3
   for found in many.values():

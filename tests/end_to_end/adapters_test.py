@@ -89,14 +89,9 @@ def adapters(data):
 
 
 @pytest.fixture(scope="module")
-def workdir(data, adapters, tmp_path_factory):
+def workdir(data, adapters, cheap, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("run") / "work"
-  # Compiling is all that takes time here.
-  jax.config.update("jax_disable_most_optimizations", True)
-  try:
-    pipeline.run(_road(data, *adapters), workdir)
-  finally:
-    jax.config.update("jax_disable_most_optimizations", False)
+  pipeline.run(_road(data, *adapters), workdir)
   return workdir
 
 

@@ -65,7 +65,7 @@ def recorded(tmp_path_factory):
   return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cheap():
   """Less to compile: another random generator, few optimisations."""
   changed = {"jax_disable_most_optimizations": (True, False),

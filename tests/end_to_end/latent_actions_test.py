@@ -85,7 +85,7 @@ def test_road(tmp_path, make_weights, recorded, road, cheap, capsys):
   for change, match in (
       (dict(weights=dict(pandas=1.0)), "'pandas', which is no input.*'panda'"),
       (dict(camera="wrist", weights={}), "no camera 'wrist', only front"),
-      (dict(camera=dict(panda="front")), "nothing of the input 'heldout'"),
+      (dict(camera=dict(panda="front")), "nothing of the input 'others'"),
       (dict(camera="front", time_base=dict(gap_seconds=4.0, video_hz=5.0)),
        "no pair of frames 4 s apart"),
       (dict(time_base=dict(gap_seconds=0.5, video_hz=5.0)), "2.5 frames"),

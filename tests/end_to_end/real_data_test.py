@@ -82,7 +82,7 @@ SMALL = dict(vision_depth=1, refine_depth=1, dit_depth=1, sample_steps=2,
 @pytest.mark.sim
 @pytest.mark.parametrize("robot", CASES)
 def test_lerobot_folder_walks_the_road(
-    tmp_path, make_weights, capsys, robot):
+    tmp_path, make_weights, cheap, capsys, robot):
   make, settings = CASES[robot]
   make(tmp_path / "recorded")
   build.build(str(tmp_path / "recorded"), robot,

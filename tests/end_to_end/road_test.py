@@ -59,7 +59,7 @@ def arguments(workdir, weights, **changes):
 
 @pytest.mark.slow
 @pytest.mark.sim
-def test_road(tmp_path, weights, capsys):
+def test_road(tmp_path, weights, cheap, capsys):
   workdir = tmp_path / "run"
   command = arguments(workdir, weights)
   assert main.main(command) == 0, capsys.readouterr().err

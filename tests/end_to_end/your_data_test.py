@@ -1,5 +1,6 @@
 """README's "Your data", followed to the letter with a dataset never seen."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -67,7 +68,9 @@ def uncompiled(monkeypatch):
   monkeypatch.setattr(train_labeler.train, "fit", fit)
   monkeypatch.setattr(
       train_labeler.annotator, "load", lambda *unused, **unused_too:
-      types.SimpleNamespace(label=lambda episodes: episodes))
+      types.SimpleNamespace(label=lambda episodes: [
+          dataclasses.replace(each, spread=np.ones_like(each.action))
+          for each in episodes]))
   return seen
 
 

@@ -317,8 +317,8 @@ def test_groots_token(agent):
 
 # --- the program -------------------------------------------------------------
 @pytest.mark.parametrize(("options", "message"), [
-    ([], "Unknown protocol"),
-    (["--protocol=groot"], "No checkpoint; give --checkpoint"),
+    ([], "No checkpoint; give --checkpoint"),
+    (["--checkpoint=x"], "Unknown protocol"),
     (["--protocol=groot", "--checkpoint=x", "--layout=droid"], "goes with"),
     (["--protocol=groot", "--checkpoint=x", "--deadline=0"], "positive"),
     (["--protocol=groot", "--checkpoint=x", "--api_key_file=x"],

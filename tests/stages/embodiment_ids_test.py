@@ -67,7 +67,7 @@ def _run(data, folder, *names, **changes):
 def test_a_step_of_training_and_a_chunk(data, tmp_path, monkeypatch):
   rng, start = np.random.default_rng(0), {}
 
-  def begin(unused_spec, model, unused_rng):  # nothing is compiled
+  def begin(unused_spec, model, *unused):  # nothing is compiled
     start.update(drawn.params(model, seed=rng))
     return dict(start)
 
