@@ -121,7 +121,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
       config.train, folder, name=folder.name, evaluate=evaluate,
       rules=models.rules("labelers", config.model))
   batches.close()
+  real, found, spread = labelled(result.params, SAMPLES)
   facts["calibration"] = agreement.calibration(
-      *labelled(result.params, SAMPLES), robot.action)
+      real, found, spread, robot.action)
   checkpoint.save(folder / "checkpoint", result.params, facts)
   return {"seconds": result.seconds} | evaluate(result.params)
