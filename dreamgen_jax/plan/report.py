@@ -137,9 +137,10 @@ def memory(found: Any, on: chips.Topology, given: Any) -> dict[str, Any]:
       math.prod(leaf.sharding.shard_shape(leaf.shape)) * _bits(leaf.dtype) / 8
       for leaf in jax.tree.leaves(given))
   beside = max(0.0, whole - found.argument_size_in_bytes)
-  # The allocations can be more than what is ever in use at once.
+  # The allocations can be more than what is ever in use at once; and that
+  # counts what lies in the host's memory, too.
   peak = beside + max(
-      found.peak_memory_in_bytes,
+      found.peak_memory_in_bytes - found.host_temp_size_in_bytes,
       found.argument_size_in_bytes + found.output_size_in_bytes
       - found.alias_size_in_bytes + found.temp_size_in_bytes)
   return {"fits": bool(peak <= on.chip.hbm), "peak_hbm_bytes": int(peak),
