@@ -22,7 +22,8 @@ from dreamgen_jax import errors
 
 CLIPS, EPOCHS = 3_000, 100
 # What a generation's memory has room for, of a clip a chip.
-REMAT = {"v5p": "attention", "v6e": "attention_offload", "v5e": "full"}
+REMAT = {"v5p": "attention", "v6e": "attention_offload",
+         "v5e": "attention_offload"}
 ARGUMENTS = dict(
     full=False, qlora=False, frames=81, height=480, width=832, tpu="v5p",
     chips=64, context=1, batch_size=0, remat="", layers=40,
