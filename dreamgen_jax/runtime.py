@@ -23,6 +23,9 @@ def start(cache_folder: pathlib.Path | None = None) -> None:
   if cache_folder:
     jax.config.update("jax_compilation_cache_dir", str(cache_folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    # XLA's own cache for GPUs would make the folder's name part of every key,
+    # so that a workdir that is moved or mounted elsewhere compiled anew.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
 def versions() -> dict[str, str]:
