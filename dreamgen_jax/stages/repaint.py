@@ -16,14 +16,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamgen_jax import dreamer, hosts, metrics
+from dreamgen_jax import dreamer, errors, hosts, metrics
 from dreamgen_jax.data import rlds, views
 from dreamgen_jax.stages import world_model
 
 
 def run(config: Any, inputs: dict[str, pathlib.Path],
         folder: pathlib.Path) -> dict[str, Any]:
-  """One by one; what is finished is not made again."""
+  """One by one; what is finished is not made again.
+
+  Raises:
+    ConfigError: `config.levels` are not two in order.
+  """
+  levels = tuple(config.levels)
+  if len(levels) != 2 or not 0 <= levels[0] <= levels[1] <= 1:
+    raise errors.ConfigError(
+        f"config.levels = {levels} must be the lowest and the highest noise "
+        "level, two numbers from 0 to 1; for a single one name it twice.")
   loaded = world_model.load_tuned(inputs["world_model"])
   model, c = loaded.model, loaded.model.config
   source = rlds.Dataset(inputs["demonstrations"] / "data")
@@ -36,7 +45,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   @jax.jit
   def paint(params, seed, number, video, text):
     level_key, key = jax.random.split(jax.random.key(seed))
-    low, high = config.levels
+    low, high = levels
     tau = low + (high - low) * jax.random.uniform(level_key, (1,))
     batch = {"latent": model.encode_video(params, video),
              **model.encode_frame(params, *dreamer.ends(model, video)), **text}
@@ -71,7 +80,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   found = rlds.write(
       folder / "data", folder.name, source.ids, source.embodiment,
       cameras=list(view.named), num_shards=min(config.shards, len(index)),
-      digest=f"{loaded.source} {loaded.adapter} {list(config.levels)} "
+      digest=f"{loaded.source} {loaded.adapter} {list(levels)} "
              f"{source.digest}",
       make_many=make_many, **hosts.team())
   return {"episodes": len(found), "digest": found.digest}
