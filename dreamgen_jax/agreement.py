@@ -117,6 +117,24 @@ def warning(truth: np.ndarray, found: np.ndarray, spread: np.ndarray,
           for i, key, name in _dimensions(keys) if key.kind != "binary"}
 
 
+def liveliest(truth: np.ndarray, most: int) -> list[int]:
+  """The dimensions that move most, in their order; of such as move alike, one.
+
+  Args:
+    truth: f32[n,a].
+    most: how many at most.
+  """
+  moved = np.nan_to_num(truth - np.nanmean(truth, axis=0))
+  size = np.linalg.norm(moved, axis=0)
+  alone = moved / np.maximum(size, 1e-9)
+  chosen: list[int] = []
+  for i in np.argsort(-size, kind="stable").tolist():
+    alike = np.abs(alone[:, chosen].T @ alone[:, i]) > 0.999
+    if len(chosen) < most and not alike.any():
+      chosen.append(i)
+  return sorted(chosen)
+
+
 def drift(truth: np.ndarray, found: np.ndarray,
           keys: Sequence[types.Key]) -> np.ndarray:
   """How far off a robot is that runs the labels blindly, float64[n,a].

@@ -65,6 +65,10 @@ def main(given: Any) -> None:
 
   notes = [f"{len(pairs)} episodes of {data.name}, K = {given.samples}, "
            f"stride {given.stride}."]
+  truth, labelled, spread = agreement.stack(pairs)
+  notes.append("R2 by key, of what moves: " + ", ".join(
+      f"{name} {r2:.2f}" for name, r2 in agreement.agreement(
+          truth, labelled, keys)["r2_key"].items()) + ".")
   if given.sim:
     replay = simulated.replay(given.sim)
     for said, side in (("recorded actions", 0), ("labels", 1)):
@@ -79,14 +83,17 @@ def main(given: Any) -> None:
     writer = csv.DictWriter(file, agreement.COLUMNS)
     writer.writeheader()
     writer.writerows(table)
-  covered = agreement.coverage(*agreement.stack(pairs), keys, SPREADS)
-  real, labelled = pairs[0]
+  covered = agreement.coverage(truth, labelled, spread, keys, SPREADS)
+  names = agreement.names(keys)
+  shown = agreement.liveliest(truth, 5)
+  first, found_first = pairs[0]
   (output / "page.html").write_text(validation.build(
       f"Labels of {data.name}", notes, agreement.COLUMNS, table, SPREADS,
-      covered, _traces(real, labelled, keys)))
+      {names[i]: covered[names[i]] for i in shown if names[i] in covered},
+      _traces(first, found_first, keys)))
   (output / "overlay.mp4").write_bytes(video.encode(overlay.draw(
-      next(iter(labelled.video.values())), real.action, labelled.action,
-      agreement.names(keys), real.clock.steps_per_frame), real.clock.video_hz))
+      next(iter(found_first.video.values())), first.action, found_first.action,
+      names, shown, first.clock.steps_per_frame), first.clock.video_hz))
   for note in notes:
     print(note)
   print(f"Wrote {output / 'page.html'} and the table beside it.")

@@ -33,6 +33,13 @@ def test_agreement_by_kind_of_key():
   assert again == found
 
 
+def test_what_moves_most_once():
+  t = np.linspace(0, 1, 9)
+  moves = np.stack([t, t * 0, 3 * t, -2 * t, np.sin(9 * t)], axis=1)
+  assert agreement.liveliest(moves, 2) == [2, 4]
+  assert agreement.liveliest(moves, 9) == [1, 2, 4]
+
+
 def test_relative_errors_add_up():
   drift = agreement.drift(TRUTH, FOUND, KEYS)
   np.testing.assert_allclose(drift[:, 3], [0.5, 1, 1.5, 2])
@@ -84,7 +91,8 @@ def test_table_page_and_overlay():
           "at[0]", TRUTH[:, 0].tolist(), FOUND[:, 0].tolist())]))
   for said in ("Labels &amp; truth", "A note.", "at[0]", "normal errors"):
     assert said in page
-  drawn = overlay.draw(frames, TRUTH, FOUND, agreement.names(KEYS), 1.0, most=2)
+  drawn = overlay.draw(frames, TRUTH, FOUND, agreement.names(KEYS), [0, 2],
+                       1.0)
   assert drawn.shape == (4, 360 + 2 * overlay.ROW, overlay.WIDTH, 3)
   for colour in (overlay.TRUE, overlay.FOUND):
     assert (drawn[0] == colour).all(-1).any()

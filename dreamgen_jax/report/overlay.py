@@ -11,28 +11,25 @@ TRUE, FOUND, INK = (11, 111, 184), (217, 115, 13), (90, 98, 106)
 
 
 def draw(video: np.ndarray, truth: np.ndarray, found: np.ndarray,
-         names: Sequence[str], steps_per_frame: float,
-         most: int = 6) -> np.ndarray:
-  """One picture per frame: the frame, and a strip per dimension under it.
+         names: Sequence[str], rows: Sequence[int],
+         steps_per_frame: float) -> np.ndarray:
+  """One picture per frame: the frame, and strips of actions under it.
 
   Args:
     video: u8[f,h,w,3].
     truth, found: f32[n,a]; blue and orange lines on one scale.
     names: of the dimensions.
+    rows: which of them have a strip.
     steps_per_frame: steps that pass from one frame to the next.
-    most: strips; those dimensions are shown that move most, in units of the
-      largest step of each.
 
   Returns:
     u8[f,h',480,3]; a vertical line is where the video is.
   """
-  moves = np.std(truth, axis=0)
-  rows = np.sort(np.argsort(-moves, kind="stable")[:most])
   height = round(video.shape[1] * WIDTH / video.shape[2])
   height += height % 2
   strips = Image.new("RGB", (WIDTH, ROW * len(rows)), "white")
   pen = ImageDraw.Draw(strips)
-  for row, i in enumerate(rows.tolist()):
+  for row, i in enumerate(rows):
     both = np.concatenate([truth[:, i], found[:, i]])
     low, high = np.nanmin(both), np.nanmax(both)
     scale = (ROW - 22) / max(high - low, 1e-9)
