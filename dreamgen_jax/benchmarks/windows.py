@@ -3,6 +3,7 @@
   python -m dreamgen_jax.benchmarks.windows --episodes=LEROBOT_DIR
       --embodiment=gr1 --clips=MP4_DIR [--lerobot=PYTHON] [--tf=PYTHON]
       [--frames=17,49,81] [--windows=100] [--rounds=3] [--long=10000]
+      [--folder=DIR]
 
 Episodes are read at 256x256, clips at 480x832, the same frames on all sides, in
 each one's own layout: our JPEGs by byte ranges here, JPEGs as TFDS codes them
@@ -39,6 +40,7 @@ OPTIONS = {
     "windows": (100, "drawn in a round"),
     "rounds": (3, "of which the cheapest counts"),
     "long": (0, "windows of a further run that watches memory"),
+    "folder": ("", "keeps the datasets for other runs, which find them there"),
     "side": ("", "folder of the datasets; used by the program itself"),
 }
 _SIZES = {"256": (256, 256), "480": (480, 832)}
@@ -52,13 +54,14 @@ def main(given: Any) -> None:
     _serve(pathlib.Path(given.side))
     return
   with tempfile.TemporaryDirectory() as name:
-    folder = pathlib.Path(name)
+    folder = pathlib.Path(given.folder or name)
     sizes = [size for size, source in (
         ("256", given.episodes), ("480", given.clips)) if source]
     if not sizes:
       raise errors.ConfigError("Give --episodes or --clips.")
     for size in sizes:
-      _write(folder, size, given)
+      if not (folder / f"here-{size}").exists():
+        _write(folder, size, given)
     print("CPU-milliseconds per window, wall in brackets; peak MiB so far")
     for size in sizes:
       sides = {"here": turns.Side(
@@ -155,9 +158,6 @@ def _write(folder: pathlib.Path, size: str, given: Any) -> None:
     print(f"{size:>4} {side:8} PSNR "
           f"{metrics.psnr(first, frames[:len(first)]):.1f} dB", flush=True)
 
-  data = rlds.write(folder / f"here-{size}", "windows", episodes, robot,
-                    codec="jpeg")
-  kept("here", data.episode(0).video[camera])
   if given.lerobot:
     target = folder / f"lerobot-{size}"
     lerobot_export.write(target, episodes, robot, "v3.0")
@@ -169,6 +169,9 @@ def _write(folder: pathlib.Path, size: str, given: Any) -> None:
     _write_tfds(folder / f"octo-{size}", episodes, robot)
     kept("octo", pictures.decode(
         [ranges.Part.of(_as_tfds(frame)) for frame in first]))
+  data = rlds.write(folder / f"here-{size}", "windows", episodes, robot,
+                    codec="jpeg")
+  kept("here", data.episode(0).video[camera])
 
 
 def _episodes(size: str, given: Any
@@ -236,7 +239,7 @@ def _write_tfds(folder: pathlib.Path, episodes: list[types.Episode],
   from tensorflow_datasets.core import example_serializer, naming
   from tensorflow_datasets.core import splits as tfds_splits
 
-  folder.mkdir()
+  folder.mkdir(parents=True)
   (camera,) = robot.cameras
 
   def vector(width):

@@ -74,8 +74,8 @@ class _Batches(grain.MapDataset):
   def __getitem__(self, index):
     if isinstance(index, slice):
       return self.slice(index)
-    name, shape, dtype = self._largest
-    whole, samples = np.empty((self._size, *shape), dtype), []
+    name, room = self._largest
+    whole, samples = room.take(), []
     for i in range(self._size):
       place = whole[i, ...]
       with memory.lent(place):
@@ -91,11 +91,12 @@ class _Batches(grain.MapDataset):
         for key in samples[0]}
 
   @functools.cached_property
-  def _largest(self) -> tuple[str, tuple[int, ...], np.dtype]:
+  def _largest(self) -> tuple[str, memory.Room]:
     leaves = {name: np.asarray(leaf) for name, leaf in self._parent[0].items()
               if not isinstance(leaf, str)}
     name = max(leaves, key=lambda each: leaves[each].nbytes)
-    return name, leaves[name].shape, leaves[name].dtype
+    leaf = leaves[name]
+    return name, memory.Room((self._size, *leaf.shape), leaf.dtype)
 
 
 def loader(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int, *,
@@ -121,7 +122,6 @@ def loader(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int, *,
         f"The batch size {batch_size} must be a multiple of the {hosts} "
         "hosts."
     )
-  memory.keep()
   dataset = mix.mix(sources, batch_size, seed, then)
   return Loader(dataset, batch_size, host, hosts, num_threads, prefetch)
 

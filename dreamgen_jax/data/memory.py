@@ -1,19 +1,47 @@
-"""Where videos lie: memory is kept for the next ones, batches are not copied.
+"""Where videos lie: a batch is made where one before it lay, and not copied.
+
+New pages for each batch of megabytes took as long as half of decoding it.
 """
 
 import contextlib
-import ctypes
-import functools
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-_TRIM, _TOP_PAD, _MMAP, _ARENA_MAX = -1, -2, -3, -8  # of malloc.h
-_MIB = 1 << 20
 _here = threading.local()
+
+
+class Room:
+  """Arrays of one shape; the memory of those that nobody holds goes round."""
+
+  def __init__(self, shape: Sequence[int], dtype: Any):
+    """Of every array."""
+    self._shape, self._dtype = tuple(shape), dtype
+    self._free: list[np.ndarray] = []
+
+  def take(self) -> np.ndarray:
+    """As `np.empty`; not used again while it or a part of it is held."""
+    try:
+      block = self._free.pop()
+    except IndexError:
+      block = np.empty(self._shape, self._dtype)
+    return np.asarray(_Loan(block, self._free))
+
+
+class _Loan:
+  """What an array and all its parts hold, and which knows when they are gone.
+
+  (Parts of a view would hold the block itself.)
+  """
+
+  def __init__(self, block: np.ndarray, free: list[np.ndarray]):
+    self.__array_interface__ = block.__array_interface__
+    self._block, self._free = block, free
+
+  def __del__(self):
+    self._free.append(self._block)
 
 
 @contextlib.contextmanager
@@ -34,19 +62,3 @@ def window(shape: Sequence[int], dtype: Any) -> np.ndarray:
     return np.empty(shape, dtype)
   _here.place = None
   return place
-
-
-@functools.cache
-def keep() -> None:
-  """Tells malloc not to give freed blocks back to the system at once (glibc).
-
-  By default each array of megabytes is new pages: filling them took as long as
-  half of decoding a window. Blocks above 256 MiB still come and go. Threads
-  that start from here on share one heap, as their own would be too small.
-  """
-  mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-  if sys.platform == "linux" and mallopt:
-    mallopt(_ARENA_MAX, 1)
-    mallopt(_MMAP, 256 * _MIB)
-    mallopt(_TRIM, 512 * _MIB)
-    mallopt(_TOP_PAD, 64 * _MIB)

@@ -1,7 +1,7 @@
 """Encoded pictures (JPEG, PNG, ...) to pixels."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,18 +21,33 @@ def are(values: Sequence[Any]) -> bool:
       values[0].startswith((_JPEG, _PNG)))
 
 
-def decode(parts: Sequence[ranges.Part]) -> np.ndarray:
+def decode(parts: Sequence[ranges.Part],
+           empty: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
   """Pictures of one size -> u8[f,h,w,3]; JPEGs by libjpeg-turbo.
+
+  Args:
+    parts: one or more pictures.
+    empty: (shape, dtype) -> where they are put.
 
   Raises:
     DataError: a picture is empty, damaged, or of another size.
   """
-  empty = [i for i, part in enumerate(parts) if not part.size]
-  if empty:
-    raise errors.DataError(f"picture {empty[0]} of those wanted is empty.")
+  absent = [i for i, part in enumerate(parts) if not part.size]
+  if absent:
+    raise errors.DataError(f"picture {absent[0]} of those wanted is empty.")
   try:
-    pixels = [_pixels(part.read()) for part in parts]
-    return np.stack(pixels)  # f h w 3
+    first = _pixels(parts[0].read())
+    found = empty((len(parts), *first.shape), np.uint8)  # f h w 3
+    found[0] = first
+    for place, part in zip(found[1:], parts[1:], strict=True):
+      pixels = _pixels(part.read(), place)
+      if pixels.shape != place.shape:
+        raise ValueError(
+            f"it has {pixels.shape[1]}x{pixels.shape[0]} pixels, the first one "
+            f"{place.shape[1]}x{place.shape[0]}")
+      if not np.may_share_memory(pixels, place):
+        place[...] = pixels
+    return found
   except PIL.UnidentifiedImageError as error:
     raise errors.DataError(
         "a picture is no JPEG, PNG or the like: it begins with "
@@ -41,7 +56,11 @@ def decode(parts: Sequence[ranges.Part]) -> np.ndarray:
     raise errors.DataError(f"a picture is damaged: {error}.") from error
 
 
-def _pixels(data: bytes) -> np.ndarray:
+def _pixels(data: bytes, place: np.ndarray | None = None) -> np.ndarray:
+  """u8[h,w,3]; a JPEG of that size is decoded in `place`."""
   if data.startswith(_JPEG):
-    return simplejpeg.decode_jpeg(data)
+    if place is not None and (
+        simplejpeg.decode_jpeg_header(data)[:2] != place.shape[:2]):
+      place = None
+    return simplejpeg.decode_jpeg(data, buffer=place)
   return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -63,8 +63,9 @@ class Recording:
                 for path in given.cameras.values()}
     return checks.same_length(lengths)
 
-  def video(self, camera: str, frames: Sequence[int]) -> np.ndarray:
-    """Some frames of a camera, u8[f,h,w,3].
+  def video(self, camera: str, frames: Sequence[int],
+            empty: Callable[..., np.ndarray] = np.empty) -> np.ndarray:
+    """Some frames of a camera, u8[f,h,w,3], where `pictures.decode` puts them.
 
     Raises:
       Bad: a picture is damaged.
@@ -75,7 +76,7 @@ class Recording:
       found = found[list(frames)][..., :3]
       return np.broadcast_to(found, (*found.shape[:3], 3))  # grey, too
     try:
-      return pictures.decode([found[i] for i in frames])
+      return pictures.decode([found[i] for i in frames], empty)
     except errors.DataError as error:
       raise checks.Bad("picture", f"Camera {camera!r}: {error}") from error
 

@@ -22,6 +22,7 @@ from dreamgen_jax.data import (
     columns,
     description,
     layout,
+    memory,
     normalize,
     ranges,
     recording,
@@ -185,7 +186,8 @@ class Source:
       with records.opened(shard.file, self._found.format) as record:
         found = self._recording(record(row["place"], row["size"]))
         state, action = found.vectors()
-        video = {camera: found.video(camera, (first + wanted).tolist())
+        empty = np.empty if frames is None else memory.window
+        video = {camera: found.video(camera, (first + wanted).tolist(), empty)
                  for camera in self._known(cameras)}
         facts = {"dataset": self.name}
         if self.layout.source_id:

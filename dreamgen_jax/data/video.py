@@ -17,7 +17,7 @@ import av
 import numpy as np
 
 from dreamgen_jax import errors, registry
-from dreamgen_jax.data import jpegs, ranges
+from dreamgen_jax.data import jpegs, memory, ranges
 
 CODECS = ("h264", "jpeg")
 SMALL = 128  # pixels; up to this side colour is kept at full resolution
@@ -169,7 +169,9 @@ def _some(container, stream, indices) -> np.ndarray:
     raise errors.DataError(
         f"Damaged video: frame {min(missing)} of {number} is missing."
     )
-  return np.stack([found[index] for index in indices.tolist()])
+  frames = [found[index] for index in indices.tolist()]
+  return np.stack(frames, out=memory.window(
+      (len(frames), *frames[0].shape), np.uint8))
 
 
 def _pixels(frame) -> np.ndarray:

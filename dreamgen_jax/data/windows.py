@@ -40,9 +40,10 @@ class Episodes(Protocol):
 
 
 class Memory:
-  """Holds decoded episodes in RAM; each is decoded once, when first asked for.
+  """Holds decoded episodes in RAM; each is decoded when first asked for.
 
-  Once they fill `_MOST` bytes, others are read whenever they are asked for.
+  Threads decode several at once, seldom the same. Once they fill `_MOST`
+  bytes, others are read whenever they are asked for.
   """
 
   def __init__(self, dataset: dataset_lib.Dataset | source.Source,
@@ -80,14 +81,16 @@ class Memory:
         raise errors.DataError(
             f"Camera {camera!r} is not held in memory, only {self.cameras}."
         )
-    with self._lock:
-      if i not in self._held and self._bytes < _MOST:
-        self._held[i] = self._load(i, self.cameras)
-        self._bytes += sum(
-            video.nbytes for video in self._held[i].video.values())
-      episode = self._held.get(i)
+    episode = self._held.get(i)
     if episode is None:
-      return self._load(i, wanted, frames)
+      if self._bytes >= _MOST:
+        return self._load(i, wanted, frames)
+      episode = self._load(i, self.cameras)
+      with self._lock:
+        if i not in self._held:
+          self._held[i] = episode
+          self._bytes += sum(
+              video.nbytes for video in episode.video.values())
     take = slice(None) if frames is None else np.asarray(frames)
     return dataclasses.replace(
         episode, video={camera: episode.video[camera][take]
