@@ -159,13 +159,13 @@ def _measure(model: Any, params: Any, pairs: windows.Pairs, most: int,
   rows = np.linspace(0, len(pairs) - 1, count).round().astype(int)
 
   found, strange, first, second, latent, index = [], [], [], [], [], []
-  other = jnp.zeros((batch_size, model.config.slots), jnp.int32)
+  other = np.zeros((batch_size, model.config.slots), np.int32)
   for begin in range(0, count, batch_size):
     images = np.stack([
         pairs[row]["images"] for row in rows[begin:begin + batch_size]])
     size = len(images)
     results = _look(model)(params, dreamer.pad(images, batch_size), other)
-    other = jnp.roll(results[-1], 1, axis=0)
+    other = np.roll(results[-1], 1, axis=0)
     for all_of_it, part in zip(
         (found, strange, latent, index), results, strict=True):
       all_of_it.append(np.asarray(part[:size]))

@@ -2,6 +2,7 @@
 nothing, a few demonstrations, parts of configs.
 """
 
+import functools
 import pathlib
 
 import jax
@@ -11,6 +12,9 @@ import pytest
 from dreamgen_jax import options, registry
 from dreamgen_jax.data import rlds
 from dreamgen_jax.encoders import tokenizer
+from dreamgen_jax.labelers import idm, lapa
+from dreamgen_jax.policies import diffusion_policy, groot_n1
+from dreamgen_jax.stages import models
 from dreamgen_jax.world_models import wan
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
@@ -37,10 +41,22 @@ def draw():
   return run
 
 
-@pytest.fixture(scope="session")
+# What replaces sizes of Wan's nano preset, whose clips and strides are kept.
+SMALL = dict(
+    vae=dict(base_dim=4),
+    text=dict(width=16, heads=2, head_dim=8, ffn=16, layers=1),
+    transformer=dict(width=24, heads=2, layers=2, ffn=32, text_dim=16,
+                     freq_dim=16))
+
+
+@pytest.fixture(scope="module")
 def make_weights(tmp_path_factory, draw):
-  """make_weights(captions) -> checkpoint folder that knows their words."""
-  model = wan.Model(wan.PRESETS["nano"])
+  """make_weights(captions) -> checkpoint folder that knows their words.
+
+  The preset is small as long as the module's tests run.
+  """
+  model = models.build("world_models", dict(
+      name="wan", preset="nano", kw=SMALL))
   params = draw(model.init, jax.random.key(0))
 
   def make(captions):
@@ -49,7 +65,9 @@ def make_weights(tmp_path_factory, draw):
         captions, model.config.text.vocabulary))
     return folder
 
-  return make
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(wan.PRESETS, "nano", model.config)
+    yield make
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +84,21 @@ def recorded(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cheap():
-  """Less to compile: another random generator, few optimisations."""
+def cheap(draw):
+  """Less to compile: another random generator, few optimisations, and what
+  labelers and policies begin with is drawn.
+  """
   changed = {"jax_disable_most_optimizations": (True, False),
              "jax_default_prng_impl": ("rbg", "threefry2x32")}
   for name, (now, _) in changed.items():
     jax.config.update(name, now)
-  yield
+  with pytest.MonkeyPatch.context() as patch:
+    for kind in (idm.Model, lapa.Model, diffusion_policy.Model,
+                 groot_n1.Model):
+      patch.setattr(kind, "init", functools.partialmethod(
+          lambda model, rng, init: draw(functools.partial(init, model), rng),
+          init=kind.init))
+    yield
   for name, (_, before) in changed.items():
     jax.config.update(name, before)
 

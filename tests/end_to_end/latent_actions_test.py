@@ -25,6 +25,9 @@ def test_road(tmp_path, make_weights, recorded, road, cheap, capsys):
       "labeler.evaluate_pairs": 8, "labeler.batch_size": 4,
       "policy.train.steps": 2, "policy.train.batch_size": 4,
       "policy.text.source": weights, "neural.inputs.videos": recorded,
+      "policy.model.kw.widths": (16,), "policy.model.kw.inference_steps": 2,
+      "policy.model.kw.vision": dict(
+          widths=(16,), blocks=(1,), strides=(1,)),
       **{f"labeler.inputs.{name}": recorded
          for name in ("others", "panda", "heldout")},
       **{f"labeler.model.kw.{name}": value for name, value in KW.items()}}

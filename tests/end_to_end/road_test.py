@@ -26,10 +26,15 @@ SMALL = {
     "evaluation.batch_size": 1, "evaluation.horizon": 4,
     "evaluation.verbs": ("pick_place", "push"), "evaluation.novel": ("push",),
     "report.novel": ("push",),
-} | {
-    f"policy_{name}.train.{key}": value
+} | {f"labeler.model.kw.{key}": value for key, value in (
+    ("vision_depth", 1), ("refine_depth", 1), ("dit_depth", 1),
+    ("sample_steps", 2))} | {
+    f"policy_{name}.{key}": value
     for name in ("neural", "mixed", "demos")
-    for key, value in (("steps", 2), ("batch_size", 4))
+    for key, value in (
+        ("train.steps", 2), ("train.batch_size", 4),
+        ("model.kw.widths", (16,)), ("model.kw.inference_steps", 2),
+        ("model.kw.vision", dict(widths=(16,), blocks=(1,), strides=(1,))))
 }
 
 
