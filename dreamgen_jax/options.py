@@ -138,7 +138,7 @@ def parse(given: flags.FlagValues, argv: Sequence[str]) -> None:
 
 
 _DEFINE = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer,
-           float: flags.DEFINE_float}
+           float: flags.DEFINE_float, tuple: flags.DEFINE_list}
 
 
 def read(about: str, known: Mapping[str, Any],
@@ -148,7 +148,8 @@ def read(about: str, known: Mapping[str, Any],
   Args:
     about: the program's docstring.
     known: option -> what it is; or (default, what it is), read as the type of
-      its default.
+      its default, a tuple from words with commas between; or the same and
+      what limits it: the values that there are, or the least.
     argv: the command line.
 
   Raises:
@@ -156,10 +157,17 @@ def read(about: str, known: Mapping[str, Any],
   """
   given = flags.FlagValues()
   for name, said in known.items():
-    default, text = (None, said) if isinstance(said, str) else said
-    told = "" if default in (None, "") or default is False else f" ({default})"
-    _DEFINE.get(type(default), flags.DEFINE_string)(
-        name, default, text + told, flag_values=given)
+    default, text, *limit = (None, said) if isinstance(said, str) else said
+    plain = default in (None, "", ()) or default is False
+    told = "" if plain else f" ({default})"
+    define, limits = _DEFINE.get(type(default), flags.DEFINE_string), {}
+    if limit and isinstance(default, int):
+      limits["lower_bound"], = limit
+    elif limit:
+      define, limits["enum_values"] = flags.DEFINE_enum, *limit
+      told = f" ({', '.join(limit[0])}; {default})"
+    define(name=name, default=default, help=text + told, flag_values=given,
+           **limits)
   flags.DEFINE_boolean(
       "debug", False, "show tracebacks of mistakes too", flag_values=given)
   flags.DEFINE_boolean(

@@ -15,8 +15,6 @@ import shlex
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from absl import flags
-
 from dreamgen_jax import errors, types
 from dreamgen_jax.data import checks, rlds, shards, video
 
@@ -42,7 +40,7 @@ class Recordings(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How an import goes: the values of the flags that `define` defines."""
+  """How an import goes: the values of the program's `options`."""
 
   output: str
   name: str = "imported"
@@ -180,37 +178,31 @@ def _remember(output: pathlib.Path, report: checks.Report) -> None:
         for problem in report.problems))
 
 
-def define(given: flags.FlagValues, name: str) -> None:
-  """The flags of `Settings`; `name` is the default name of the dataset."""
-  for flag, default, text in (
-      ("output", None, "folder of the new dataset"),
-      ("name", name, "name of the new dataset")):
-    flags.DEFINE_string(flag, default, text, flag_values=given)
-  define_problems(given)
-  flags.DEFINE_enum(
-      "codec", "h264", video.CODECS,
-      "of the videos: h264 is small, jpeg fast to read in windows",
-      flag_values=given)
-  flags.DEFINE_integer("episodes_per_shard", 64, "episodes of one file",
-                       lower_bound=1, flag_values=given)
-  flags.DEFINE_string(
-      "beam", "", "options of an Apache Beam pipeline whose machines make the "
-      "episodes, such as --beam=--runner=FlinkRunner; all of them see source "
-      "and output", flag_values=given)
+# Options of programs, see `options.read`: on what happens to bad episodes.
+PROBLEMS_OPTIONS = {
+    "on_problem": ("skip", "what a bad episode does: it is skipped, or ends "
+                   "the import", checks.ACTIONS),
+    "keep": ((), "kinds of problems whose episodes are imported all the same: "
+             + ", ".join(checks.KINDS)),
+}
 
 
-def define_problems(given: flags.FlagValues) -> None:
-  """The flags on what happens to bad episodes."""
-  flags.DEFINE_enum(
-      "on_problem", "skip", checks.ACTIONS, "what a bad episode does: it is "
-      "skipped, or ends the import", flag_values=given)
-  flags.DEFINE_list(
-      "keep", [], "kinds of problems whose episodes are imported all the same: "
-      + ", ".join(checks.KINDS), flag_values=given)
+def options(name: str) -> dict[str, Any]:
+  """Those of `Settings`; `name` is the default name of the dataset."""
+  return {
+      "output": "folder of the new dataset",
+      "name": (name, "name of the new dataset"), **PROBLEMS_OPTIONS,
+      "codec": ("h264", "of the videos: h264 is small, jpeg fast to read in "
+                "windows", video.CODECS),
+      "episodes_per_shard": (64, "episodes of one file", 1),
+      "beam": ("", "options of an Apache Beam pipeline whose machines make the "
+               "episodes, such as --beam=--runner=FlinkRunner; all of them "
+               "see source and output"),
+  }
 
 
-def settings(given: flags.FlagValues) -> Settings:
-  """What the flags say."""
+def settings(given: Any) -> Settings:
+  """What a program's options say."""
   values = {field.name: getattr(given, field.name)
             for field in dataclasses.fields(Settings)}
   return Settings(**values | {"keep": tuple(given.keep)})

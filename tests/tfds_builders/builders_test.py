@@ -126,7 +126,8 @@ def test_lerobot(tmp_path, capsys):
     (lerobot_build,
      ["--source=nowhere", "--embodiment=gr1", "--output=d", "--cameras=a"],
      "error: --cameras takes camera=video_key pairs, not 'a'."),
-    (lerobot_build, ["--source=a"], "error: --embodiment must be given."),
+    (lerobot_build, ["--source=a"], "error: No embodiment; give --embodiment: "
+     "a module of dreamgen_jax/embodiments, e.g. gr1."),
     (build, ["--output=d", "--verb=lift"],
      "error: Unknown option --verb. Did you mean 'verbs'?"),
     (build, ["--output=d", "more"],

@@ -8,13 +8,11 @@ stopped when the same command is run again.
 """
 
 import sys
-from collections.abc import Sequence
+from typing import Any
 
-from absl import flags
-
-from dreamgen_jax import errors, registry
+from dreamgen_jax import errors, options, registry
 from dreamgen_jax.data import lerobot, rlds
-from tfds_builders import command, importing
+from tfds_builders import importing
 
 
 def build(source: str, embodiment: str, settings: importing.Settings,
@@ -31,20 +29,15 @@ def build(source: str, embodiment: str, settings: importing.Settings,
       lerobot.Folder(source, robot, cameras, report), report, settings)
 
 
-def _define(given: flags.FlagValues) -> None:
-  for name, text in (
-      ("source", "the LeRobot folder"),
-      ("embodiment", "a module of dreamgen_jax/embodiments, e.g. gr1"),
-  ):
-    flags.DEFINE_string(name, None, text, flag_values=given)
-  flags.DEFINE_list(
-      "cameras", [],
-      "camera=video_key pairs, where names do not tell which video is meant",
-      flag_values=given)
-  importing.define(given, "lerobot")
-
-
-def _body(given: flags.FlagValues) -> None:
+@options.program(__doc__, {
+    "source": "the LeRobot folder",
+    "embodiment": "a module of dreamgen_jax/embodiments, e.g. gr1",
+    "cameras": ((), "camera=video_key pairs, where names do not tell which "
+                "video is meant"),
+    **importing.options("lerobot"),
+}, required=("source", "embodiment", "output"))
+def main(given: Any) -> None:
+  """Runs the program."""
   cameras = {}
   for pair in given.cameras:
     camera, equals, key = pair.partition("=")
@@ -53,12 +46,6 @@ def _body(given: flags.FlagValues) -> None:
           f"--cameras takes camera=video_key pairs, not {pair!r}.")
     cameras[camera] = key
   build(given.source, given.embodiment, importing.settings(given), cameras)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code."""
-  return command.run(argv, __doc__, _define,
-                     ("source", "embodiment", "output"), _body)
 
 
 if __name__ == "__main__":

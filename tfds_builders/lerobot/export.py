@@ -8,12 +8,10 @@ since 0.4 reads v3.0.
 """
 
 import sys
-from collections.abc import Sequence
+from typing import Any
 
-from absl import flags
-
+from dreamgen_jax import options
 from dreamgen_jax.data import lerobot_export, rlds
-from tfds_builders import command
 
 
 def export(dataset: str, output: str, version: str = "v3.0") -> None:
@@ -29,19 +27,14 @@ def export(dataset: str, output: str, version: str = "v3.0") -> None:
   print(f"{output}: LeRobot {version}, {len(kept)} of {len(data)} episodes")
 
 
-def _define(given: flags.FlagValues) -> None:
-  for name, text in (("dataset", "the dataset's folder"),
-                     ("output", "folder to write; must not exist yet")):
-    flags.DEFINE_string(name, None, text, flag_values=given)
-  flags.DEFINE_enum("version", "v3.0", lerobot_export.VERSIONS, "of LeRobot",
-                    flag_values=given)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code."""
-  return command.run(
-      argv, __doc__, _define, ("dataset", "output"),
-      lambda given: export(given.dataset, given.output, given.version))
+@options.program(__doc__, {
+    "dataset": "the dataset's folder",
+    "output": "folder to write; must not exist yet",
+    "version": ("v3.0", "of LeRobot", lerobot_export.VERSIONS),
+}, required=("dataset", "output"))
+def main(given: Any) -> None:
+  """Runs the program."""
+  export(given.dataset, given.output, given.version)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,17 @@ import pathlib
 import sys
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
-from absl import flags
 from array_record.python import array_record_module
 from etils import epath
 from tensorflow_datasets.core import naming
 from tensorflow_datasets.core import splits as tfds_splits
 
-from dreamgen_jax import errors
+from dreamgen_jax import errors, options
 from dreamgen_jax.data import checks, description, records
-from tfds_builders import command, importing
+from tfds_builders import importing
 
 
 def build(source: str, output: str, on_problem: str = "skip",
@@ -96,19 +96,13 @@ def _copy(file: str, copy: pathlib.Path,
   return count, size
 
 
-def _define(given: flags.FlagValues) -> None:
-  for name, text in (("source", "the dataset's folder"),
-                     ("output", "folder of the copy")):
-    flags.DEFINE_string(name, None, text, flag_values=given)
-  importing.define_problems(given)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code."""
-  return command.run(
-      argv, __doc__, _define, ("source", "output"),
-      lambda given: build(given.source, given.output, given.on_problem,
-                          given.keep))
+@options.program(__doc__, {
+    "source": "the dataset's folder", "output": "folder of the copy",
+    **importing.PROBLEMS_OPTIONS,
+}, required=("source", "output"))
+def main(given: Any) -> None:
+  """Runs the program."""
+  build(given.source, given.output, given.on_problem, given.keep)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,14 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 
-from dreamgen_jax import errors, registry, types
+from dreamgen_jax import errors, options, registry, types
 from dreamgen_jax.data import checks, columns, rlds
 from dreamgen_jax.data import layout as layout_lib
-from tfds_builders import command, importing
+from tfds_builders import importing
 from tfds_builders.robomimic import layouts
 
 
@@ -148,22 +146,16 @@ def build(source: str, layout: str, settings: importing.Settings,
       settings.report(), settings)
 
 
-def _define(given: flags.FlagValues) -> None:
-  for name, default, text in (
-      ("source", None, "the .hdf5 file"),
-      ("layout", None, "one of layouts.py: " + ", ".join(layouts.LAYOUTS)),
-      ("instruction", "", "of all demonstrations, where the file has none"),
-  ):
-    flags.DEFINE_string(name, default, text, flag_values=given)
-  importing.define(given, "robomimic")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code."""
-  return command.run(
-      argv, __doc__, _define, ("source", "layout", "output"),
-      lambda given: build(given.source, given.layout,
-                          importing.settings(given), given.instruction))
+@options.program(__doc__, {
+    "source": "the .hdf5 file",
+    "layout": "one of layouts.py: " + ", ".join(layouts.LAYOUTS),
+    "instruction": ("", "of all demonstrations, where the file has none"),
+    **importing.options("robomimic"),
+}, required=("source", "layout", "output"))
+def main(given: Any) -> None:
+  """Runs the program."""
+  build(given.source, given.layout, importing.settings(given),
+        given.instruction)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ when the same command is run again.
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from absl import flags
-
-from dreamgen_jax import registry
+from dreamgen_jax import options, registry
 from dreamgen_jax.data import rlds, shards
-from tfds_builders import command
 from tfds_builders.tabletop import demonstrations
 
 
@@ -46,33 +44,22 @@ def build(output: str, robot: str = "panda", verbs: Sequence[str] = (),
   return dataset
 
 
-def _define(given: flags.FlagValues) -> None:
-  flags.DEFINE_string("output", None, "folder of the dataset",
-                      flag_values=given)
-  flags.DEFINE_string("robot", "panda", "robot of the tabletop",
-                      flag_values=given)
-  flags.DEFINE_list("verbs", [], "verbs; none means all", flag_values=given)
-  flags.DEFINE_list("scenes", [], "scenes; none means all", flag_values=given)
-  for name, value, text in (
-      ("episodes", 100, "number of demonstrations"),
-      ("first_seed", 0, "seed of the first one"),
-      ("length", 17, "frames of each"),
-      ("image_size", 64, "pixels of each image's side"),
-      ("episodes_per_shard", 64, "episodes of one file; unit of resuming"),
-  ):
-    flags.DEFINE_integer(name, value, text, flag_values=given,
-                         lower_bound=0 if name == "first_seed" else 1)
-
-
-def _body(given: flags.FlagValues) -> None:
+@options.program(__doc__, {
+    "output": "folder of the dataset",
+    "robot": ("panda", "robot of the tabletop"),
+    "verbs": ((), "verbs; none means all"),
+    "scenes": ((), "scenes; none means all"),
+    "episodes": (100, "number of demonstrations", 1),
+    "first_seed": (0, "seed of the first one", 0),
+    "length": (17, "frames of each", 1),
+    "image_size": (64, "pixels of each image's side", 1),
+    "episodes_per_shard": (64, "episodes of one file; unit of resuming", 1),
+}, required=("output",))
+def main(given: Any) -> None:
+  """Runs the program."""
   build(given.output, given.robot, given.verbs, given.scenes, given.episodes,
         given.first_seed, given.length, given.image_size,
         given.episodes_per_shard)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code."""
-  return command.run(argv, __doc__, _define, ("output",), _body)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,11 @@ labels/NAME.txt (GR00T-Dreams). Episodes have no states and no actions.
 import collections
 import pathlib
 import sys
-from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
-
-from dreamgen_jax import errors, registry, types
+from dreamgen_jax import errors, options, registry, types
 from dreamgen_jax.data import checks, rlds, video
-from tfds_builders import command, importing
+from tfds_builders import importing
 
 _TEXTS = ("metas", "labels")
 KINDS = ("robot", "sim", "dream")
@@ -150,23 +147,15 @@ def build(source: str, embodiment: str, settings: importing.Settings,
   return importing.write(Folder(source, robot, report, kind), report, settings)
 
 
-def _define(given: flags.FlagValues) -> None:
-  for name, text in (
-      ("source", "the folder that holds videos/ and metas/"),
-      ("embodiment", "a module of dreamgen_jax/embodiments, e.g. gr1"),
-  ):
-    flags.DEFINE_string(name, None, text, flag_values=given)
-  flags.DEFINE_enum("kind", "robot", KINDS, "where the videos come from",
-                    flag_values=given)
-  importing.define(given, "videos")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """The program; returns the exit code."""
-  return command.run(
-      argv, __doc__, _define, ("source", "embodiment", "output"),
-      lambda given: build(given.source, given.embodiment,
-                          importing.settings(given), given.kind))
+@options.program(__doc__, {
+    "source": "the folder that holds videos/ and metas/",
+    "embodiment": "a module of dreamgen_jax/embodiments, e.g. gr1",
+    "kind": ("robot", "where the videos come from", KINDS),
+    **importing.options("videos"),
+}, required=("source", "embodiment", "output"))
+def main(given: Any) -> None:
+  """Runs the program."""
+  build(given.source, given.embodiment, importing.settings(given), given.kind)
 
 
 if __name__ == "__main__":
