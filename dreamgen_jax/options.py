@@ -165,7 +165,6 @@ def read(about: str, known: Mapping[str, Any],
       limits["lower_bound"], = limit
     elif limit:
       define, limits["enum_values"] = flags.DEFINE_enum, *limit
-      told = f" ({', '.join(limit[0])}; {default})"
     define(name=name, default=default, help=text + told, flag_values=given,
            **limits)
   flags.DEFINE_boolean(
