@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from dreamgen_jax import errors, registry
+from dreamgen_jax import errors, registry, tpu_flags
 
 GIB = 2.0**30
 
@@ -115,6 +115,7 @@ def prepare() -> None:
       TPU_WORKER_HOSTNAMES="localhost", TPU_ACCELERATOR_TYPE="v5p-8",
       ALLOW_MULTIPLE_LIBTPU_LOAD="1").items():
     os.environ.setdefault(key, value)
+  tpu_flags.add()
 
 
 def topology(name: str) -> Topology:
