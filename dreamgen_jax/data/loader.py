@@ -101,7 +101,7 @@ class _Batches(grain.MapDataset):
 
 def loader(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int, *,
            then: Callable[[dict], dict] | None = None, host: int = 0,
-           hosts: int = 1, num_threads: int = 2, prefetch: int = 4) -> Loader:
+           hosts: int = 1, num_threads: int = 2, prefetch: int = 16) -> Loader:
   """Batches of samples, mixed by weight.
 
   Args:
@@ -111,8 +111,9 @@ def loader(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int, *,
     seed: decides the order.
     then: applied to each sample, e.g. to replace text by its embedding.
     host, hosts: this process gets batch_size / hosts samples of each batch.
-    num_threads, prefetch: reading threads and samples in flight; 0 threads
-      read in the caller's.
+    num_threads, prefetch: reading threads, and batches that are read ahead,
+      most of them while the first step is compiled; 0 threads read in the
+      caller's.
 
   Raises:
     DataError: see `mix.mix`; or the batch does not divide by the hosts.
