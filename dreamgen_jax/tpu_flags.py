@@ -11,7 +11,7 @@ _FLAGS = "--xla_jf_spmd_threshold_for_windowed_einsum_mib=1000000"
 
 
 def add() -> None:
-  """Adds the flags to those of the environment; call before devices are used."""
+  """Adds the flags to those of the environment; before devices are used."""
   given = os.environ.get("LIBTPU_INIT_ARGS", "")
   if _FLAGS not in given:
     os.environ["LIBTPU_INIT_ARGS"] = f"{_FLAGS} {given}".strip()
