@@ -13,12 +13,26 @@ from dreamgen_jax import errors
 from dreamgen_jax.data import ranges
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
+_ENDS = {_JPEG: b"\xff\xd9", _PNG: b"IEND"}
+_PADDING = 1024  # bytes that may follow an end
 
 
 def are(values: Sequence[Any]) -> bool:
   """Whether values of a feature are JPEGs or PNGs."""
   return len(values) > 0 and isinstance(values[0], bytes) and (
       values[0].startswith((_JPEG, _PNG)))
+
+
+def flaw(part: ranges.Part) -> str:
+  """What is wrong with a picture as far as can be told undecoded, or ""."""
+  if not part.size:
+    return "is empty"
+  head = part.read(0, 4)
+  for start, end in _ENDS.items():
+    if head.startswith(start) and end not in part.read(
+        max(0, part.size - _PADDING)):
+      return "ends too early"
+  return ""
 
 
 def decode(parts: Sequence[ranges.Part],

@@ -80,6 +80,17 @@ class Recording:
     except errors.DataError as error:
       raise checks.Bad("picture", f"Camera {camera!r}: {error}") from error
 
+  def check_pictures(self) -> None:
+    """Raises Bad where a picture is not there, or not whole."""
+    for camera, path in self._layout.cameras.items():
+      found = self._pictures(path)
+      if isinstance(found, np.ndarray):
+        continue
+      for step, part in enumerate(found):
+        if wrong := pictures.flaw(part):
+          raise checks.Bad(
+              "picture", f"Camera {camera!r}: picture {step} {wrong}.")
+
   def instruction(self, draw: int) -> str:
     """Of the sentences that are not empty the one that `draw` says, or ""."""
     found = [text for path in self._layout.instruction

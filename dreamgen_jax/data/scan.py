@@ -139,7 +139,7 @@ class _Scan:
           getattr(error, "kind", "truncated"), episode, str(error))
       return None
     for check in (
-        lambda: self._pictures(found), found.check_clock,
+        found.check_pictures, lambda: self._sized(found), found.check_clock,
         lambda: self._told(found, key), lambda: self._succeeded(found),
         lambda: self._new(episode, key)):
       try:
@@ -152,7 +152,7 @@ class _Scan:
         self._robot.clock.control_hz)
     return _Good(key, state, action, cuts, found.success())
 
-  def _pictures(self, found: recording.Recording) -> None:
+  def _sized(self, found: recording.Recording) -> None:
     """That each camera's first picture can be read, at the size of others."""
     for camera in self._layout.cameras:
       height, width = found.video(camera, [0]).shape[1:3]

@@ -186,6 +186,18 @@ def test_a_bad_episode_is_named_and_skipped_or_fatal(kind, tmp_path):
     assert len(kept) == 4 and not kept.problems[0].skipped
 
 
+@pytest.mark.parametrize("last, words", [
+    (lambda data: b"", "picture 5 is empty"),
+    (lambda data: data[:-20], "picture 5 ends too early"),
+])
+def test_no_picture_of_an_episode_is_missing(last, words, tmp_path):
+  frames = recorded.jpegs(6)
+  records = [make(0), make(1), make(2, cams__a=[*frames[:5], last(frames[5])])]
+  path = recorded.write(tmp_path / "d", FEATURES, records)
+  found = source.Source(LAYOUT, path, split="all")
+  assert len(found) == 2 and words in found.problems[0].text
+
+
 def test_duplicates_changed_features_and_broken_files(tmp_path):
   records = [make(0), make(1), make(0), make(3), make(4), make(5)]
   path = recorded.write(tmp_path / "d", FEATURES, records, shards=3)
