@@ -88,7 +88,8 @@ def _compiled(each: steps.Program, mesh: Any, on: chips.Topology,
   """
   with jax.set_mesh(mesh):
     lowered = executable.lower(
-        jax.jit(each.function, donate_argnums=each.donated), each.arguments,
+        jax.jit(each.function, donate_argnums=each.donated,
+                out_shardings=each.lies), each.arguments,
         on.devices[0].platform)
   digest = executable.digest(lowered)
   key = hashlib.sha256(" ".join((

@@ -45,6 +45,7 @@ class Program:
     useful: (function, arguments) of the same work without a mesh and without
       recomputation, to count the operations of.
     donated: places of the arguments whose memory it takes over.
+    lies: shardings of what it returns; None leaves them to the compiler.
     times: how often it runs in a step.
   """
 
@@ -53,6 +54,7 @@ class Program:
   arguments: tuple[Tree, ...]
   useful: tuple[Callable[..., Any], tuple[Tree, ...]]
   donated: tuple[int, ...] = ()
+  lies: Any = None
   times: int = 1
 
 
@@ -118,7 +120,8 @@ def _training(config: Any, objective: interfaces.Objective, params: Tree,
   return Step((Program(
       "the step", train.program(objective, config.train),
       (lay(state), fault, lay(frozen), laid_batch),
-      (train.gradient(flops.plain(objective)), (trained, kept, batch)), (0,)),
+      (train.gradient(flops.plain(objective)), (trained, kept, batch)), (0,),
+      (sharding.by_rules(state, rules, on), None, None)),
   ), on, rows, config.train.steps)
 
 

@@ -238,9 +238,10 @@ def _fit(config: Any, base: world_model.Loaded, expert: str,
   params = sharding.lay(
       start(config, base.params[expert], empty, lambda init: sharding.make(
           init, rules, base.on)), rules, base.on)
-  watch = heldout_lib.Watch(
-      task, params, heldout,
-      heldout_lib.levels(base.model.config, expert))
+  with jax.set_mesh(base.on):  # as in training, or it compiles twice
+    watch = heldout_lib.Watch(
+        task, params, heldout,
+        heldout_lib.levels(base.model.config, expert))
 
   def evaluate(params, step):
     tuned = {expert: params["lora" if settings else "base"]}

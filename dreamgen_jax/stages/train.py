@@ -196,10 +196,13 @@ def fit(
   state, frozen = initial(
       sharding.lay(params, rules, mesh), config, upkeep)
   # A copy, since steps take its memory over.
-  state = sharding.lay(jax.tree.map(jnp.copy, state), rules, mesh)
+  lies = sharding.by_rules(state, rules, mesh)
+  state = jax.device_put(jax.tree.map(jnp.copy, state), lies)
 
   # --- step ------------------------------------------------------------------
-  step_jit = jax.jit(program(model, config, upkeep), donate_argnums=0)
+  # The state stays where it lies, or what reads it would compile twice.
+  step_jit = jax.jit(program(model, config, upkeep), donate_argnums=0,
+                     out_shardings=(lies, None, None))
 
   def ready(*arguments):
     file = config.get("program")
