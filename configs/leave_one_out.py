@@ -4,8 +4,9 @@ Command: python -m tfds_builders.lerobot.build --source=LEROBOT_DIR \\
            --embodiment=gr1 --output=runs/gr1/data
          python -m dreamgen_jax.main --config=configs/leave_one_out.py \\
            --config.data=runs/gr1 --workdir=runs/gr1_folds
-Others:  --config.steps=1000 of each fold; --config.gap=16 frames and steps of
-           a window; --config.model=vpt_nano for clips instead of pairs
+Others:  --config.steps=1000 of each fold, --config.batch_size=32 windows each;
+           --config.gap=16 frames and steps of a window; --config.model=vpt_nano
+           for clips instead of pairs
          python -m dreamgen_jax.validate_labels --data=runs/gr1 --only=ID \\
            --labeler=runs/gr1_folds/fold_0 --output=DIR draws its actions
 Hardware: 2 CPU cores, 8 GB.
@@ -19,7 +20,8 @@ import pathlib
 from configs import common
 from dreamgen_jax.data import catalogue
 
-ARGUMENTS = dict(data="", steps=1000, gap=16, model="idm_nano", most=8)
+ARGUMENTS = dict(data="", steps=1000, batch_size=32, gap=16,
+                 model="idm_nano", most=8)
 
 
 def get_config(arg=None):
@@ -40,7 +42,8 @@ def get_config(arg=None):
         time_base=dict(gap_seconds=options.gap / dataset.clock.video_hz,
                        horizon=options.gap),
         train=common.train(
-            options.steps, 32, common.optim(1e-3, 50), ema=True))
+            options.steps, options.batch_size, common.optim(1e-3, 50),
+            ema=True))
   config.folds = common.section(
       stage="folds", inputs={fold: fold for fold in folds})
   return config.lock()
