@@ -10,6 +10,7 @@ import itertools
 import math
 import os
 import pathlib
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -198,6 +199,22 @@ def guess(found: Sequence[Mapping[str, example.Feature]]) -> dict[str, Field]:
     else:
       fields[name] = Field(shape, "text", "text", in_steps)
   return fields
+
+
+def numbers(field: Field, values: Any) -> Any:
+  """A feature's values, as `example.Feature` has them; coded arrays as numbers.
+
+  Raises:
+    DataError: bytes that are no such code.
+  """
+  if field.coding not in ("raw", "zlib"):
+    return values
+  try:
+    return np.concatenate([np.frombuffer(
+        zlib.decompress(value) if field.coding == "zlib" else value,
+        field.dtype) for value in values])
+  except (ValueError, zlib.error) as error:
+    raise errors.DataError(f"bytes are no {field}: {error}") from error
 
 
 def _group(name: str) -> str:

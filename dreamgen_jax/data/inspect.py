@@ -170,8 +170,8 @@ def undeclared(found: description.Description) -> Iterator[str]:
   first = description.first_records(found.shards, found.format)[0]
   width = max(map(len, found.fields))
   for name, field in found.fields.items():
-    held = _in_short(first[name].values(), field.size) if name in first else (
-        "nothing")
+    held = _in_short(description.numbers(field, first[name].values()),
+                     field.size) if name in first else "nothing"
     yield (f"  {name:{width}}  {field!s:18} "
            f"{'per step' if field.in_steps else 'per episode':12} {held}")
 

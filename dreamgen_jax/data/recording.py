@@ -1,7 +1,6 @@
 """One record of a foreign dataset, read in the words of a layout."""
 
 import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -148,10 +147,10 @@ class Recording:
 
   def _rows(self, name: str) -> np.ndarray:
     field, values = self._fields[name], self._feature(name).values()
-    if field.coding in ("raw", "zlib"):
-      values = np.concatenate([np.frombuffer(
-          zlib.decompress(value) if field.coding == "zlib" else value,
-          field.dtype) for value in values])
+    try:
+      values = description.numbers(field, values)
+    except errors.DataError as error:
+      raise checks.Bad("features", f"{name!r}: {error}.") from error
     if not isinstance(values, np.ndarray):
       raise checks.Bad("features", f"{name!r} holds bytes, not {field}.")
     if len(values) % field.size:
