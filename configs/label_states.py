@@ -10,12 +10,12 @@ DreamGen gives its neural trajectories states of zeros. Here a labeler learns to
 decode the state of every frame, too; the same videos are labelled with no
 states, with decoded and with recorded ones, and a policy is trained on each.
 The videos are recordings, so that the truth is known, of verbs that the labeler
-never saw; their actions are not read.
+never saw (but it saw the robot wander); their actions are not read.
 """
 
 from configs import common
 
-SEEN, OTHERS = ("pick_place",), ("push", "pull", "press_button")
+SEEN, OTHERS = common.SEEN, ("push", "pull", "press_button")
 ARGUMENTS = dict(scale=1.0, policy="diffusion_policy_nano")
 STATES = ("zero", "decoded", "recorded")
 
@@ -28,18 +28,18 @@ def get_config(arg=None):
     return max(int(number * options.scale), 4)
 
   config = common.section(seed=0)
-  sim = dict(
-      stage="collect", what="demonstrations", sim="tabletop", robots=("panda",),
-      scenes=("wood",), length=17, image_size=64, randomize_looks=False,
-      spread=0.4, paraphrases=3, shards=4, workers=2)
-  for name, verbs, seed, episodes in (
-      ("demonstrations", SEEN, 0, 200), ("heldout", SEEN, 1_000_000, 24),
-      ("videos", SEEN + OTHERS, 2_000_000, 300)):
+  for name, what, verbs, seed, episodes in (
+      ("demonstrations", "demonstrations", SEEN, 0, 200),
+      ("wander", "wander", common.VERBS, 6_000_000, 200),
+      ("heldout", "demonstrations", SEEN, 1_000_000, 24),
+      ("videos", "demonstrations", SEEN + OTHERS, 2_000_000, 300)):
     config[name] = common.section(
-        verbs=verbs, first_seed=seed, episodes=count(episodes), **sim)
+        what=what, verbs=verbs, first_seed=seed, episodes=count(episodes),
+        **common.PANDA)
   config.labeler = common.section(**common.labeler("idm_nano") | dict(
-      stage="train_labeler", cameras=("front",), state=True,
-      inputs=dict(demonstrations="demonstrations", heldout="heldout"),
+      stage="train_labeler", cameras=(common.CAMERA,), state=True,
+      inputs=dict(demonstrations="demonstrations", wander="wander",
+                  heldout="heldout"),
       train=common.train(
           count(1600), 32, common.optim(1.5e-3, 50), ema=True)))
   for state in STATES:
@@ -47,12 +47,11 @@ def get_config(arg=None):
         stage="label", inputs=dict(labeler="labeler", videos="videos"),
         samples=4, weights="uniform", batch_size=17, shards=4, state=state)
     config[f"policy_{state}"] = common.section(
-        stage="train_policy", cameras=("front",),
+        stage="train_policy", cameras=(common.CAMERA,),
         inputs=dict(neural=f"labels_{state}"), text=common.weighted("wan_nano"),
         **common.policy(options.policy, count(1200)))
   config.evaluation = common.section(
-      stage="evaluate", inputs={state: f"policy_{state}" for state in STATES},
-      sim="tabletop", robot="panda", scene="wood", spread=0.4,
-      verbs=SEEN + OTHERS, novel=OTHERS, trials=count(20), first_seed=3_000_000,
-      horizon=32, execute_steps=4, batch_size=10, videos=0, video_hz=5.0)
+      inputs={state: f"policy_{state}" for state in STATES},
+      **common.TRIALS | dict(verbs=SEEN + OTHERS, novel=OTHERS, videos=0,
+                             trials=count(20)))
   return config.lock()
