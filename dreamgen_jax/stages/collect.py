@@ -30,13 +30,13 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   registry.find("sims", config.sim)
   layout = _layout(config)
   work = {}
-  for i, (robot, verb, scene) in enumerate(_turns(config)):
+  for i, (robot, verb, scene, paraphrase) in enumerate(_turns(config)):
     seed = config.first_seed + i
     work[f"{robot}-{verb}-{scene}-{seed:07d}"] = dict(
         sim=config.sim, what=config.what, robot=robot, verb=verb, scene=scene,
         seed=seed, length=config.length, image_size=config.image_size,
         randomize_looks=config.randomize_looks, spread=config.spread,
-        paraphrase=i % config.paraphrases)
+        paraphrase=paraphrase)
   with concurrent.futures.ProcessPoolExecutor(
       config.workers, multiprocessing.get_context("spawn")) as pool:
     def make_many(ids):
@@ -54,15 +54,20 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
           "digest": dataset.digest}
 
 
-def _turns(config: Any) -> list[tuple[str, str, str]]:
-  """(robot, verb, scene) of each episode, every combination in turn."""
+def _turns(config: Any) -> list[tuple[str, str, str, int]]:
+  """(robot, verb, scene, paraphrase) of each episode, in turn.
+
+  The paraphrase changes when every robot has done every verb, or a verb would
+  be told by one sentence for ever.
+  """
   count = (len(config.robots), len(config.verbs), len(config.scenes))
   turns = []
   for i in range(config.episodes):
     i, robot = divmod(i, count[0])
     i, verb = divmod(i, count[1])
     turns.append((config.robots[robot], config.verbs[verb],
-                  config.scenes[(i * 7 + verb + robot) % count[2]]))
+                  config.scenes[(i * 7 + verb + robot) % count[2]],
+                  i % config.paraphrases))
   return turns
 
 
