@@ -100,8 +100,10 @@ class _Batches(grain.MapDataset):
 
 
 def loader(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int, *,
-           then: Callable[[dict], dict] | None = None, host: int = 0,
-           hosts: int = 1, num_threads: int = 2, prefetch: int = 16) -> Loader:
+           then: Callable[[dict], dict] | None = None,
+           vary: Callable[[dict, np.random.Generator], dict] | None = None,
+           host: int = 0, hosts: int = 1, num_threads: int = 2,
+           prefetch: int = 16) -> Loader:
   """Batches of samples, mixed by weight.
 
   Args:
@@ -110,6 +112,7 @@ def loader(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int, *,
     batch_size: over all hosts together.
     seed: decides the order.
     then: applied to each sample, e.g. to replace text by its embedding.
+    vary: the same before, with a generator that seed and position decide.
     host, hosts: this process gets batch_size / hosts samples of each batch.
     num_threads, prefetch: reading threads, and batches that are read ahead,
       most of them while the first step is compiled; 0 threads read in the
@@ -123,7 +126,7 @@ def loader(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int, *,
         f"The batch size {batch_size} must be a multiple of the {hosts} "
         "hosts."
     )
-  dataset = mix.mix(sources, batch_size, seed, then)
+  dataset = mix.mix(sources, batch_size, seed, then, vary)
   return Loader(dataset, batch_size, host, hosts, num_threads, prefetch)
 
 

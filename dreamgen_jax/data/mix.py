@@ -13,7 +13,9 @@ _EPOCHS = 10**6  # plain `repeat()` overflows Grain's lengths
 
 
 def mix(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int,
-        then: Callable[[dict], dict] | None = None) -> grain.MapDataset:
+        then: Callable[[dict], dict] | None = None,
+        vary: Callable[[dict, np.random.Generator], dict] | None = None
+        ) -> grain.MapDataset:
   """An endless random access dataset over all sources.
 
   Each source is shuffled anew in every epoch. Proportions are exact in every
@@ -26,6 +28,7 @@ def mix(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int,
     batch_size: the global batch size.
     seed: decides the order, with nothing else.
     then: applied to each loaded sample.
+    vary: the same before, with a generator of the sample's own.
 
   Raises:
     DataError: no source, an empty one, or weights that are not positive.
@@ -49,6 +52,8 @@ def mix(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int,
     mixed = _ShuffledWindows(
         grain.MapDataset.mix(parts, [weight for _, weight in sources]),
         batch_size, seed)
+  if vary is not None:
+    mixed = mixed.random_map(vary, seed=seed)
   return mixed if then is None else mixed.map(then)
 
 

@@ -9,8 +9,9 @@ a filter rejected are not read, and with `config.doubt` a step counts the less,
 the less sure its label is: half where its spread is that part of the actions'
 deviation, see `doubt.weights`. Starts afresh, from released weights
 (config.model.source), or from another run of this stage (the input `start`);
-`config.lora` trains adapters, see `adapted`. Writes `checkpoint` with units and
-language settings.
+`config.lora` trains adapters, see `adapted`. With `config.slide`, a
+dict(share=, right=, down=), pictures move, and positions with them, see
+`slide.Slide`. Writes `checkpoint` with units and language settings.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ from dreamgen_jax.data import (
     loader,
     mix,
     normalize,
+    slide,
     windows,
 )
 from dreamgen_jax.stages import (
@@ -71,6 +73,12 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   state = normalize.Normalizer.create(
       policies.keys(robot.state, c), statistics["state"], **rule
   ) if statistics["state"] else None
+  slides = config.get("slide")
+  if slides and len(config.cameras) > 1:
+    raise errors.ConfigError(
+        f"slide knows how one camera stands, and cameras = "
+        f"{tuple(config.cameras)}; name one, or leave slide out.")
+  vary = slide.Slide(**slides, action=action, state=state) if slides else None
   ids = dict(config.get("embodiment_ids") or {})
   acting = policies.acting(
       robot, policies.embodiments(model, robot, list(datasets), ids))
@@ -102,7 +110,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
 
   batches = loader.loader(
       sources, config.train.batch_size, config.train.seed, then=prepare,
-      **train.share(config.train))
+      vary=vary, **train.share(config.train))
   rng, objective = jax.random.key(config.train.seed), model
   params = policies.start(config.model, model, rng, earlier)
   if config.get("lora"):
