@@ -4,6 +4,8 @@ Command: python -m dreamgen_jax.main --config=configs/label_states.py \\
            --workdir=runs/label_states
 Others:  --config.scale=0.02 shrinks every count, to try the road out
          --config.policy=groot_n1_nano (or pi0_nano)
+         --config.trained=runs/NAME/labeler one that decodes states, such as the
+           quickstart's, instead of a new one
 Hardware: 2 CPU cores, 8 GB.
 
 DreamGen gives its neural trajectories states of zeros. Here a labeler learns to
@@ -16,7 +18,7 @@ never saw (but it saw the robot wander); their actions are not read.
 from configs import common
 
 SEEN, OTHERS = common.SEEN, ("push", "pull", "press_button")
-ARGUMENTS = dict(scale=1.0, policy="diffusion_policy_nano")
+ARGUMENTS = dict(scale=1.0, policy="diffusion_policy_nano", trained="")
 STATES = ("zero", "decoded", "recorded")
 
 
@@ -27,25 +29,27 @@ def get_config(arg=None):
   def count(number):
     return max(int(number * options.scale), 4)
 
+  def collect(what, verbs, seed, episodes):
+    return common.section(what=what, verbs=verbs, first_seed=seed,
+                          episodes=count(episodes), **common.PANDA)
+
   config = common.section(seed=0)
-  for name, what, verbs, seed, episodes in (
-      ("demonstrations", "demonstrations", SEEN, 0, 200),
-      ("wander", "wander", common.VERBS, 6_000_000, 200),
-      ("heldout", "demonstrations", SEEN, 1_000_000, 24),
-      ("videos", "demonstrations", SEEN + OTHERS, 2_000_000, 300)):
-    config[name] = common.section(
-        what=what, verbs=verbs, first_seed=seed, episodes=count(episodes),
-        **common.PANDA)
-  config.labeler = common.section(**common.labeler("idm_nano") | dict(
-      stage="train_labeler", cameras=(common.CAMERA,), state=True,
-      inputs=dict(demonstrations="demonstrations", wander="wander",
-                  heldout="heldout"),
-      train=common.train(
-          count(1600), 32, common.optim(1.5e-3, 50), ema=True)))
+  config.videos = collect("demonstrations", SEEN + OTHERS, 2_000_000, 300)
+  if not options.trained:
+    config.demonstrations = collect("demonstrations", SEEN, 0, 200)
+    config.wander = collect("wander", common.VERBS, 6_000_000, 200)
+    config.heldout = collect("demonstrations", SEEN, 1_000_000, 24)
+    config.labeler = common.section(**common.labeler("idm_nano") | dict(
+        stage="train_labeler", cameras=(common.CAMERA,), state=True,
+        inputs=dict(demonstrations="demonstrations", wander="wander",
+                    heldout="heldout"),
+        train=common.train(
+            count(1600), 32, common.optim(1.5e-3, 50), ema=True)))
   for state in STATES:
     config[f"labels_{state}"] = common.section(
-        stage="label", inputs=dict(labeler="labeler", videos="videos"),
-        samples=4, weights="uniform", batch_size=17, shards=4, state=state)
+        stage="label", samples=4,
+        inputs=dict(labeler=options.trained or "labeler", videos="videos"),
+        weights="uniform", batch_size=17, shards=4, state=state)
     config[f"policy_{state}"] = common.section(
         stage="train_policy", cameras=(common.CAMERA,),
         inputs=dict(neural=f"labels_{state}"), text=common.weighted("wan_nano"),
