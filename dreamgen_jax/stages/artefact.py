@@ -212,7 +212,8 @@ def digest(path: pathlib.Path) -> str:
   """sha256 of a file, or of a folder's relative names and contents.
 
   Files named dreamgen_* do not count: reading a dataset leaves them beside it
-  (index, statistics), and they follow from the rest.
+  (index, statistics), and they follow from the rest. Nor does README.md, a
+  model's card.
 
   Raises:
     DataError: nothing is there.
@@ -221,7 +222,8 @@ def digest(path: pathlib.Path) -> str:
   total = hashlib.sha256()
   if path.is_dir():
     for file in sorted(path.rglob("*")):
-      if file.is_file() and not file.name.startswith("dreamgen_"):
+      if file.is_file() and not file.name.startswith(
+          ("dreamgen_", "README.md")):
         name = file.relative_to(path).as_posix()
         total.update(f"{name}\0{digest(file)}\0".encode())
     return total.hexdigest()

@@ -170,5 +170,7 @@ def test_digest_sees_contents_and_names(tmp_path):
   assert len({first, second, third}) == 3
   (folder / "deep" / "dreamgen_statistics_0.json").write_text("{}")
   assert artefact.digest(folder) == third  # reading leaves no trace
+  (folder / "README.md").write_text("What this is.")
+  assert artefact.digest(folder) == third  # nor does telling of it
   with pytest.raises(errors.DataError, match="does not exist"):
     artefact.digest(tmp_path / "nothing")
