@@ -6,14 +6,16 @@ must call and writes what lies on its devices.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 
 from dreamgen_jax import errors, hosts
@@ -93,6 +95,20 @@ def meta(path: str | os.PathLike) -> dict[str, Any]:
   with _reading(path):
     return json.loads(
         ocp.load_checkpointables(path, {"meta": None})["meta"]["json"])
+
+
+def digest(tree: Any, facts: Mapping[str, Any]) -> str:
+  """sha256 of what `load` gave, one array at a time.
+
+  The files' own would not do: equal trees are written to different ones.
+  """
+  total = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    array = np.ascontiguousarray(leaf)
+    total.update(f"{jax.tree_util.keystr(path)} {array.dtype} "
+                 f"{array.shape}\0".encode())
+    total.update(array.reshape(-1).view(np.uint8).data)
+  return total.hexdigest()
 
 
 def _check_shapes(path: pathlib.Path, saved: Any, target: Any) -> None:

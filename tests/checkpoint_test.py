@@ -18,6 +18,18 @@ def test_save_and_load(tmp_path):
   assert meta == {"why": [1, "x"]}
 
 
+def test_a_digest_is_of_the_content_not_of_the_files(tmp_path):
+  tree = {"a": np.arange(6, dtype=np.float32).reshape(2, 3),
+          "b": jnp.ones((), jnp.bfloat16)}
+  found = set()
+  for name, facts, add in (("one", {"of": 1}, 0), ("again", {"of": 1}, 0),
+                           ("other", {"of": 2}, 0), ("more", {"of": 1}, 1)):
+    checkpoint.save(tmp_path / name, tree | {"a": tree["a"] + add}, facts)
+    found.add((checkpoint.digest(*checkpoint.load(tmp_path / name)), add,
+               facts["of"]))
+  assert len(found) == len({digest for digest, *_ in found}) == 3
+
+
 def test_load_into_other_dtype(tmp_path):
   checkpoint.save(tmp_path / "c", TREE, {})
   target = jax.tree.map(

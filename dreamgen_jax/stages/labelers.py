@@ -16,7 +16,7 @@ from dreamgen_jax import (
   types,
 )
 from dreamgen_jax.data import dataset, labels
-from dreamgen_jax.stages import artefact, models
+from dreamgen_jax.stages import models
 
 # What a config may say of labelling, beyond what it must; by default as in
 # `annotator.Annotator`.
@@ -88,6 +88,7 @@ def load(folder: pathlib.Path, config: Mapping[str, Any]
     CheckpointError: the checkpoint is missing or damaged.
   """
   params, facts = checkpoint.load(folder / "checkpoint")
+  digest = checkpoint.digest(params, facts)[:16]
   facts["cameras"] = list(config.get("cameras") or facts["cameras"])
   model = build(
       facts["model"], dataset.embodiment_from_dict(facts["embodiment"]),
@@ -96,5 +97,5 @@ def load(folder: pathlib.Path, config: Mapping[str, Any]
   return annotator.load(
       facts, model, params, samples=config["samples"],
       weights=config["weights"], batch_size=config["batch_size"],
-      digest=artefact.digest(folder / "checkpoint")[:16],
+      digest=digest,
       **{name: config[name] for name in OPTIONAL if name in config})

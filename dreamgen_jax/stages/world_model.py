@@ -110,7 +110,7 @@ def load_tuned(folder: pathlib.Path,
       stacked, meta["model"]["name"], base.model.config, base.params)
   return dataclasses.replace(
       base, params=merge(base.params, tuned, meta["lora"], others),
-      adapter=" ".join((artefact.digest(folder / "checkpoint")[:16],
+      adapter=" ".join((checkpoint.digest(tuned, meta)[:16],
                         *(item.digest for item in stacked))))
 
 
