@@ -166,6 +166,33 @@ def test_predicting_the_noise(small):
   np.testing.assert_allclose(value, 1.0, rtol=0.15)
 
 
+def test_a_guess_is_what_a_silent_network_says():
+  config = dataclasses.replace(SMALL, guess=8, widths=(8,))
+  model = diffusion_policy.Model(config)
+  params = jax.tree.map(
+      lambda leaf: jnp.zeros(leaf.shape),
+      jax.eval_shape(model.init, jax.random.key(0)))
+  rng, batch = np.random.default_rng(0), make_batch(config, 2)
+  said = rng.uniform(-1, 1, (8, 2)).astype(np.float32)
+  params["guess"]["out"]["bias"] = jnp.ravel(said)
+  value, _ = jax.jit(model.loss)(params, jax.random.key(0), batch)
+  np.testing.assert_allclose(
+      value, np.mean((batch["action"] - said)**2), rtol=1e-5)
+  unseen = ("action", "mask", "weight")
+  chunk = jax.jit(model.act)(params, jax.random.key(0), {
+      name: leaf for name, leaf in batch.items() if name not in unseen})
+  np.testing.assert_allclose(chunk[1], said[1:], atol=1e-5)
+
+
+def test_a_sentence_says_what_keypoints_look_for():
+  pixels = np.zeros((2, 5, 9, 3), np.float32)
+  pixels[:, 1, 2, 0] = pixels[:, 4, 8, 1] = 1  # one red, one green
+  query = {"kernel": 100 * np.eye(2, 3, dtype=np.float32), "bias": np.zeros(3)}
+  found = vision.SpatialSoftmax(1).apply(
+      {"params": {"query": query}}, pixels, np.eye(2, dtype=np.float32))
+  np.testing.assert_allclose(found[:, 0], [[-0.5, -0.5], [1, 1]], atol=1e-6)
+
+
 def test_unknown_state_is_ignored_but_told(small, act):
   _, params = small
   batch = make_batch(SMALL, 4)
@@ -246,6 +273,7 @@ def test_overfits_one_batch_and_language_selects(small, act):
     ({"inference_steps": 101}, "must lie in"),
     ({"prediction": "velocity"}, "have: epsilon, sample"),
     ({"text_dim": 0}, "needs language"),
+    ({"prediction": "epsilon", "guess": 8}, "is of the clean chunk"),
     ({"state_flag": False, "state_dropout": 0.1}, "needs state_flag"),
 ])
 def test_mistakes_in_a_config(kw, message):

@@ -26,6 +26,7 @@ import numpy as np
 from dreamgen_jax import errors, interfaces
 from dreamgen_jax.diffusion import inpaint, process, sample
 from dreamgen_jax.layers import augment, chunks
+from dreamgen_jax.policies.diffusion_policy import guess as guesses
 from dreamgen_jax.policies.diffusion_policy import transformer as transformers
 from dreamgen_jax.policies.diffusion_policy import unet
 from dreamgen_jax.policies.diffusion_policy import vision as vision_lib
@@ -51,6 +52,9 @@ class Config:
     sampler: "ddim" or "ddpm" (which always takes all T steps).
     inference_steps: network calls per chunk with "ddim".
     prediction: "epsilon" (noise) or "sample" (clean chunk).
+    guess: width of a small network that guesses the clean chunk from the
+      condition alone, for the other to correct ("sample" only); 0 has none.
+      It learns within a few hundred steps what the U-Net takes thousands for.
     late: training draws the larger of this many uniform diffusion steps; more
       than 1 favours noise, where a predicted chunk depends on what is seen.
     pad, crop: pad the image by this many edge pixels, then take a random
@@ -82,6 +86,7 @@ class Config:
   sampler: str = "ddpm"
   inference_steps: int = 16
   prediction: str = "epsilon"
+  guess: int = 0
   late: int = 1
   pad: int = 0
   crop: Sequence[int] | None = (76, 76)
@@ -120,10 +125,15 @@ class Config:
         raise errors.ConfigError(
             f"Unknown {name} {getattr(self, name)!r}; have: "
             f"{', '.join(allowed)}.")
-    if self.vision.film and not self.text_dim:
+    if self.guess and self.prediction != "sample":
       raise errors.ConfigError(
-          "vision.film = True needs language: set text_dim to the width of "
-          "the sentence vectors.")
+          'A guess is of the clean chunk: set prediction = "sample", or guess '
+          "= 0.")
+    for name in ("film", "query"):
+      if getattr(self.vision, name) and not self.text_dim:
+        raise errors.ConfigError(
+            f"vision.{name} = True needs language: set text_dim to the width "
+            "of the sentence vectors.")
     if self.state_dropout and not self.state_flag:
       raise errors.ConfigError(
           "state_dropout needs state_flag = True, or the network cannot tell a "
@@ -133,50 +143,6 @@ class Config:
   def window(self) -> tuple[int, int]:
     """Height and width of what the image encoder sees."""
     return self.crop or self.image_size
-
-
-PRESETS = {
-    # The released hybrid image policy (image configs of the original
-    # repository): one camera, no language; 255 M parameters in the U-Net.
-    "hybrid_image": Config(),
-    # The same with the transformer, as released: 9 M parameters in it.
-    "hybrid_image_transformer": Config(
-        horizon=10, transformer=transformers.Config()),
-    # Tabletop simulator at 64 pixels; trains on a laptop.
-    "nano": Config(
-        action_dim=5,
-        state_dim=5,
-        image_size=(64, 64),
-        n_obs_steps=1,
-        horizon=16,
-        text_dim=64,
-        state_flag=True,
-        state_dropout=0.1,
-        vision=vision_lib.Config(
-            widths=(32, 32), blocks=(1, 1), strides=(1, 1), stem_kernel=5,
-            stem_stride=4, stem_pool=False, temperature=0.25, flat=8,
-            film=True),
-        widths=(32, 64, 128),
-        step_width=64,
-        sampler="ddim",
-        inference_steps=10,
-        # Few samples and few updates: errors of a predicted noise are
-        # magnified at the noisy end, those of a predicted chunk are not.
-        prediction="sample",
-        late=2,
-        # Targets are absolute and the camera stands still: a moved image
-        # would be a wrong one.
-        pad=1,
-        crop=None,
-        jitter=0.1,
-    ),
-}
-
-# The last dims of a convolution are (in, out): split the wide one.
-RULES = [
-    (r"kernel$", ("fsdp", "tensor")),
-    (r"(bias|scale|positions)$", ()),
-]
 
 
 class Encoder(nn.Module):
@@ -216,7 +182,8 @@ class Encoder(nn.Module):
 class Model:
   """The policy as `interfaces.Policy`.
 
-  Parameters: {"encoder", "unet"}, or {"encoder", "transformer"}.
+  Parameters: {"encoder", "unet"}, or {"encoder", "transformer"}, and "guess"
+  if it has one.
   """
 
   config: Config
@@ -226,6 +193,7 @@ class Model:
     """Fresh float32 parameters."""
     c = self.config
     encoder_rng, network_rng = jax.random.split(rng)
+    guess_rng = jax.random.fold_in(rng, 0)
     batch = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self.example(1))
     images = {
@@ -235,9 +203,13 @@ class Model:
     seen, encoder = Encoder(c).init_with_output(
         encoder_rng, images, batch["state"], batch["state_mask"],
         batch.get("text"))
+    condition = self._joined(*seen)
     network = self._network().init(
-        network_rng, batch["action"], jnp.zeros(1), self._joined(*seen))
-    return {"encoder": encoder["params"], self._name: network["params"]}
+        network_rng, batch["action"], jnp.zeros(1), condition)
+    params = {"encoder": encoder["params"], self._name: network["params"]}
+    if c.guess:
+      params["guess"] = self._guesser().init(guess_rng, condition)["params"]
+    return params
 
   def example(self, batch_size: int) -> interfaces.Batch:
     """Shapes and dtypes of a training batch; `weight` may be added."""
@@ -290,6 +262,7 @@ class Model:
     output = self._network(train=True).apply(
         {"params": params[self._name]}, noisy, step, condition,
         rngs={"dropout": jax.random.fold_in(rng, 0)})
+    output += self._guess(params, condition)
     target = noise if c.prediction == "epsilon" else action
     loss = chunks.mean(
         jnp.square(output - target), mask.astype(jnp.float32), batch)
@@ -320,12 +293,14 @@ class Model:
     condition = self._condition(
         params, images, observation, observation["state_mask"])
 
+    guess = self._guess(params, condition)
     alphas = process.squared_cosine(c.diffusion_steps)
     kept = chunks.kept(observation, c.n_obs_steps - 1, c.action_dim)
 
     def predict(noisy, step):
       found = self._network().apply(
           {"params": params[self._name]}, noisy, jnp.full(b, step), condition)
+      found += guess
       if not kept:
         return found
       if c.prediction == "sample":
@@ -358,6 +333,15 @@ class Model:
     return unet.ConditionalUnet1D(
         c.action_dim, c.widths, c.step_width, c.kernel, c.groups,
         c.predict_scale, c.dtype)
+
+  def _guess(self, params, condition):
+    if not self.config.guess:
+      return 0.0
+    return self._guesser().apply({"params": params["guess"]}, condition)
+
+  def _guesser(self) -> nn.Module:
+    c = self.config
+    return guesses.Guess(c.guess, c.horizon, c.action_dim)
 
   def _condition(self, params, images, batch, state_mask):
     text = batch["text"] if self.config.text_dim else None

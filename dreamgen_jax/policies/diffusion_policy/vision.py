@@ -33,6 +33,8 @@ class Config:
     blocks: basic blocks per stage.
     strides: stride of each stage's first block.
     stem_kernel, stem_stride: the first convolution, to widths[0] channels.
+    stem_norm: GroupNorm after it; without, a colour looks the same whatever
+      else is in the picture.
     stem_pool: 3x3 stride-2 max pool after it.
     keypoints: maps of the spatial softmax.
     temperature: of that softmax; fresh maps see the whole image alike at 1,
@@ -41,6 +43,7 @@ class Config:
       released, has none. They learn soonest where the camera stands still.
     features: width of the camera's feature vector.
     film: language modulates every residual block.
+    query: language says what the keypoints look for.
   """
 
   widths: Sequence[int] = (64, 128, 256, 512)
@@ -48,12 +51,14 @@ class Config:
   strides: Sequence[int] = (1, 2, 2, 2)
   stem_kernel: int = 7
   stem_stride: int = 2
+  stem_norm: bool = True
   stem_pool: bool = True
   keypoints: int = 32
   temperature: float = 1.0
   flat: int = 0
   features: int = 64
   film: bool = False
+  query: bool = False
 
   def __post_init__(self):
     for name in ("widths", "blocks", "strides"):
@@ -74,10 +79,10 @@ def _norm(x: jax.Array, dtype: str, name: str) -> jax.Array:
 
 
 def _conv(x: jax.Array, width: int, kernel: int, stride: int, dtype: str,
-          name: str) -> jax.Array:
+          name: str, bias: bool = False) -> jax.Array:
   pad = kernel // 2  # symmetric as torch's; "SAME" would shift by a pixel
   return nn.Conv(width, (kernel, kernel), (stride, stride),
-                 padding=[(pad, pad)] * 2, use_bias=False, dtype=dtype,
+                 padding=[(pad, pad)] * 2, use_bias=bias, dtype=dtype,
                  name=name)(x)
 
 
@@ -110,17 +115,24 @@ class SpatialSoftmax(nn.Module):
   """Where each of k maps looks: [b, h, w, c] -> f32[b, k, 2] in [-1, 1].
 
   The last axis is (x, y), x to the right and y down. Source: robomimic's and
-  lerobot's SpatialSoftmax (Finn et al., 1509.06113).
+  lerobot's SpatialSoftmax (Finn et al., 1509.06113). With a sentence [b, e],
+  that makes the maps' weights, as queries of an attention.
   """
 
   keypoints: int
   temperature: float = 1.0
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    h, w = x.shape[1:3]
-    maps = nn.Conv(self.keypoints, (1, 1), name="maps")(
-        x.astype(jnp.float32))  # b h w k
+  def __call__(self, x: jax.Array,
+               text: jax.Array | None = None) -> jax.Array:
+    h, w, c = x.shape[1:]
+    x = x.astype(jnp.float32)
+    if text is None:
+      maps = nn.Conv(self.keypoints, (1, 1), name="maps")(x)  # b h w k
+    else:
+      query = nn.Dense(self.keypoints * c, name="query")(text)
+      query = einops.rearrange(query, "b (k c) -> b k c", c=c) / c**0.5
+      maps = jnp.einsum("bhwc,bkc->bhwk", x, query)
     maps = einops.rearrange(maps, "b h w k -> b k (h w)")
     weights = jax.nn.softmax(maps / self.temperature, axis=-1)
     grid = np.stack(
@@ -140,18 +152,19 @@ class ImageEncoder(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, text: jax.Array | None = None) -> jax.Array:
     c = self.config
-    text = text if c.film else None
     x = x.astype(self.dtype)
-    x = _conv(x, c.widths[0], c.stem_kernel, c.stem_stride, self.dtype, "stem")
-    x = jax.nn.relu(_norm(x, self.dtype, "stem_norm"))
+    x = _conv(x, c.widths[0], c.stem_kernel, c.stem_stride, self.dtype, "stem",
+              bias=not c.stem_norm)
+    x = jax.nn.relu(_norm(x, self.dtype, "stem_norm") if c.stem_norm else x)
     if c.stem_pool:
       x = nn.max_pool(x, (3, 3), (2, 2), padding=[(1, 1)] * 2)  # b h/2 w/2 c
     for i, (width, count, stride) in enumerate(
         zip(c.widths, c.blocks, c.strides, strict=True)):
       for j in range(count):
         x = BasicBlock(width, stride if j == 0 else 1, self.dtype,
-                       name=f"stage_{i}_{j}")(x, text)
-    points = SpatialSoftmax(c.keypoints, c.temperature, name="softmax")(x)
+                       name=f"stage_{i}_{j}")(x, text if c.film else None)
+    points = SpatialSoftmax(c.keypoints, c.temperature, name="softmax")(
+        x, text if c.query else None)
     points = einops.rearrange(points, "b k xy -> b (k xy)")
     if c.flat:
       maps = nn.Conv(c.flat, (1, 1), dtype=self.dtype, name="flat")(x)
