@@ -15,7 +15,7 @@ quickstart's workdir it goes on from there.
 from configs import common
 
 ARGUMENTS = dict(world_model="wan_nano", weights="", labeler_model="idm_nano")
-POLICIES = {"diffusion_policy_nano": "Diffusion Policy", "pi0_nano": "pi0",
+POLICIES = {"diffusion_policy_seeking": "Diffusion Policy", "pi0_nano": "pi0",
             "groot_n1_nano": "GR00T N1"}
 # Of Diffusion Policy; others take more or fewer, see `common.POLICIES`.
 STEPS = dict(low=2000, mixed=2000, upper=12000)
@@ -39,8 +39,10 @@ def get_config(arg=None):
   names = {}
   for policy, title in POLICIES.items():
     for data, inputs in sources.items():
-      name = f"{policy.removesuffix('_nano')}_{data}"
+      name = f"{policy.rpartition('_')[0]}_{data}"
       config[name] = common.learner(policy, options, inputs, STEPS[data])
+      # Six verbs' few layouts are learnt by heart else.
+      config[name].slide = common.section(**common.SLIDE)
       names[name] = f"{title}, {words[data]}"
   unipi = dict(
       world_model="finetune", labeler="labeler", camera=common.CAMERA,
