@@ -10,6 +10,7 @@ import numpy as np
 from dreamgen_jax import errors
 from dreamgen_jax.data import memory, mix
 
+_AHEAD = 512 << 20  # bytes
 _GOLDEN = (5**0.5 - 1) / 2  # its multiples fill [0, 1) evenly at any time
 
 
@@ -25,8 +26,7 @@ class Loader:
     """See `loader`."""
     self._dataset, self._batch_size, self._next = dataset, batch_size, 0
     self._host, self._hosts = host, hosts
-    self._options = grain.ReadOptions(
-        num_threads=num_threads, prefetch_buffer_size=prefetch)
+    self._num_threads, self._prefetch = num_threads, prefetch
     self._iterator: Any = None
 
   def __iter__(self) -> "Loader":
@@ -35,8 +35,11 @@ class Loader:
   def __next__(self) -> dict[str, np.ndarray]:
     if self._iterator is None:
       mine = self._dataset[self._next + self._host::self._hosts]
-      self._iterator = iter(_Batches(
-          mine, self._batch_size // self._hosts).to_iter_dataset(self._options))
+      batches = _Batches(mine, self._batch_size // self._hosts)
+      most = max(_AHEAD // batches.nbytes, 2)
+      self._iterator = iter(batches.to_iter_dataset(grain.ReadOptions(
+          num_threads=self._num_threads,
+          prefetch_buffer_size=min(self._prefetch, most))))
     batch = next(self._iterator)
     self._next += self._batch_size
     return batch
@@ -90,6 +93,11 @@ class _Batches(grain.MapDataset):
         key: np.stack([sample[key] for sample in samples])
         for key in samples[0]}
 
+  @property
+  def nbytes(self) -> int:
+    """About a batch's."""
+    return self._largest[1].nbytes
+
   @functools.cached_property
   def _largest(self) -> tuple[str, memory.Room]:
     leaves = {name: np.asarray(leaf) for name, leaf in self._parent[0].items()
@@ -115,8 +123,8 @@ def loader(sources: Sequence[tuple[Any, float]], batch_size: int, seed: int, *,
     vary: the same before, with a generator that seed and position decide.
     host, hosts: this process gets batch_size / hosts samples of each batch.
     num_threads, prefetch: reading threads, and batches that are read ahead,
-      most of them while the first step is compiled; 0 threads read in the
-      caller's.
+      most of them while the first step is compiled, fewer where they are
+      large; 0 threads read in the caller's.
 
   Raises:
     DataError: see `mix.mix`; or the batch does not divide by the hosts.

@@ -4,6 +4,7 @@ New pages for each batch of megabytes took as long as half of decoding it.
 """
 
 import contextlib
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,6 +21,11 @@ class Room:
     """Of every array."""
     self._shape, self._dtype = tuple(shape), dtype
     self._free: list[np.ndarray] = []
+
+  @property
+  def nbytes(self) -> int:
+    """Of one of them."""
+    return math.prod(self._shape) * np.dtype(self._dtype).itemsize
 
   def take(self) -> np.ndarray:
     """As `np.empty`; not used again while it or a part of it is held."""
