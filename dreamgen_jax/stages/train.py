@@ -11,7 +11,7 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -300,7 +300,14 @@ def fit(
       params=full(state), history=history, seconds=time.monotonic() - begin)
 
 
-def share(config: Any) -> dict[str, int]:
+class Share(TypedDict):
+  """This process's number and how many there are, as `data.loader` asks."""
+
+  host: int
+  hosts: int
+
+
+def share(config: Any) -> Share:
   """Which part of every batch this process loads: of `data.loader.loader`.
 
   Args:
