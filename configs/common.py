@@ -48,7 +48,8 @@ LABELERS = {
 }
 
 # The policies: `--config.policy=NAME`. `pace` multiplies a config's steps;
-# `embodiment_ids` names inputs that are an embodiment of their own.
+# `embodiment_ids` names inputs that are an embodiment of their own, or, as other
+# arms that are told where to be as the Panda is, are not.
 POLICIES = {
     "diffusion_policy_nano": dict(
         name="diffusion_policy", preset="nano", pace=1.0, batch_size=32,
@@ -64,7 +65,7 @@ POLICIES = {
         learning_rate=1e-3, b1=0.9),
     "groot_n1_nano": dict(
         name="groot_n1", preset="nano", pace=1.0, batch_size=32,
-        learning_rate=1e-3, b1=0.9, embodiment_ids=dict(neural=6)),
+        learning_rate=1e-3, b1=0.9, embodiment_ids=dict(neural=6, others=0)),
     "token_vla_nano": dict(
         name="token_vla", preset="nano", pace=1.0, batch_size=32,
         learning_rate=1e-3, b1=0.9),
@@ -82,6 +83,8 @@ ANYWHERE = dict(
     stage="collect", sim="tabletop", length=17, image_size=64,
     randomize_looks=False, spread=SPREAD, paraphrases=3, shards=4, workers=2)
 PANDA = ANYWHERE | dict(robots=("panda",), scenes=("wood",))
+OTHERS = ANYWHERE | dict(robots=("so100", "gantry", "scara", "ur"),
+                         scenes=("marble", "slate", "felt", "brick"))
 # Metres (x, y) of the table that the front camera's whole width and height
 # show, for `slide.Slide`.
 SLIDE = dict(share=0.08, right=(0.42, 0.48), down=(0.80, -0.72))
@@ -261,9 +264,7 @@ def neural_road(config, options, long=False):
   # Other robots elsewhere, as the base has seen them: only their video is read.
   config.rehearsal = section(
       what="demonstrations", verbs=VERBS, first_seed=5_000_000,
-      robots=("so100", "gantry", "scara", "ur"),
-      scenes=("marble", "slate", "felt", "brick"),
-      episodes=720 if long else 240, **ANYWHERE)
+      episodes=720 if long else 240, **OTHERS)
   # The robot by itself, touching nothing: how its motions look, for the
   # labeler, which would else guess what it does from what it was shown, and
   # for the world model, which would else paint other arms at new verbs.

@@ -8,8 +8,10 @@ Hardware: 2 CPU cores, 8 GB, at most 2 hours.
 The paper's figure in miniature. Diffusion Policy, pi0 and GR00T N1 learn six
 verbs from 10 demonstrations of each; from these and the quickstart's neural
 trajectories, 1:1; and from 100 of each, the upper bound of all that dreams can
-give. Beside them the world model itself plans, without a policy (UniPi). In the
-quickstart's workdir it goes on from there.
+give. All start from what other arms in other rooms taught them of pick_place:
+which things words mean, and where they are. Beside them the world model itself
+plans, without a policy (UniPi). In the quickstart's workdir it goes on from
+there.
 """
 
 from configs import common
@@ -18,15 +20,19 @@ ARGUMENTS = dict(world_model="wan_nano", weights="", labeler_model="idm_nano")
 POLICIES = {"diffusion_policy_seeking": "Diffusion Policy", "pi0_nano": "pi0",
             "groot_n1_nano": "GR00T N1"}
 # Of Diffusion Policy; others take more or fewer, see `common.POLICIES`.
-STEPS = dict(low=2000, mixed=2000, upper=12000)
+STEPS = dict(base=10000, low=2000, mixed=2000, upper=4000)
 
 
 def get_config(arg=None):
-  """The quickstart's road, and nine policies at its end."""
+  """The quickstart's road, and three times four policies at its end."""
   options = common.parse_arg(arg, ARGUMENTS)
   config = common.section(seed=0)
   common.neural_road(config, options)
   experts = common.PANDA | dict(what="demonstrations", verbs=common.VERBS)
+  # The hand is pushed about meanwhile: how to come back is learnt here.
+  config.others = common.section(
+      what="demonstrations", verbs=common.SEEN, first_seed=8_000_000,
+      episodes=3000, settings=common.section(wobble=0.015), **common.OTHERS)
   config.few = common.section(
       first_seed=7_000_000, episodes=10 * len(common.VERBS), **experts)
   config.many = common.section(
@@ -38,12 +44,18 @@ def get_config(arg=None):
                upper="100 a verb")
   names = {}
   for policy, title in POLICIES.items():
+    family = policy.rpartition("_")[0]
+
+    def learn(data, inputs, policy=policy, family=family):
+      stage = common.learner(policy, options, inputs, STEPS[data])
+      # Few layouts are learnt by heart else.
+      stage.slide = common.section(**common.SLIDE)
+      config[f"{family}_{data}"] = stage
+      return f"{family}_{data}"
+
+    base = learn("base", dict(others="others"))
     for data, inputs in sources.items():
-      name = f"{policy.rpartition('_')[0]}_{data}"
-      config[name] = common.learner(policy, options, inputs, STEPS[data])
-      # Six verbs' few layouts are learnt by heart else.
-      config[name].slide = common.section(**common.SLIDE)
-      names[name] = f"{title}, {words[data]}"
+      names[learn(data, inputs | dict(start=base))] = f"{title}, {words[data]}"
   unipi = dict(
       world_model="finetune", labeler="labeler", camera=common.CAMERA,
       batch_size=10, samples=8, weights="uniform",

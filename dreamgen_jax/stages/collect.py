@@ -2,7 +2,8 @@
 
 Writes an RLDS dataset of demonstrations; or of the robot wandering about by
 itself; or of prompts: one-frame episodes that say what to do. Episode ids are
-a function of the config alone.
+a function of the config alone. `config.settings` goes to the simulator's
+collector as it is: the tabletop's cameras, and the wobble of demonstrations.
 """
 
 import concurrent.futures
@@ -11,6 +12,7 @@ import functools
 import importlib
 import multiprocessing
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from dreamgen_jax import errors, hosts, metrics, registry, types
@@ -28,7 +30,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
     raise errors.ConfigError(
         f"what = {config.what!r}; have: {', '.join(WHAT)}.")
   registry.find("sims", config.sim)
-  layout = _layout(config)
+  settings = dict(config.get("settings") or {})
+  layout = _layout(config, settings.get("cameras"))
   work = {}
   for i, (robot, verb, scene, paraphrase) in enumerate(_turns(config)):
     seed = config.first_seed + i
@@ -36,7 +39,7 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         sim=config.sim, what=config.what, robot=robot, verb=verb, scene=scene,
         seed=seed, length=config.length, image_size=config.image_size,
         randomize_looks=config.randomize_looks, spread=config.spread,
-        paraphrase=paraphrase)
+        paraphrase=paraphrase, settings=settings)
   with concurrent.futures.ProcessPoolExecutor(
       config.workers, multiprocessing.get_context("spawn")) as pool:
     def make_many(ids):
@@ -71,7 +74,7 @@ def _turns(config: Any) -> list[tuple[str, str, str, int]]:
   return turns
 
 
-def _layout(config: Any) -> types.Embodiment:
+def _layout(config: Any, cameras: Sequence[str] | None) -> types.Embodiment:
   robots = [registry.find("embodiments", f"{config.sim}_{robot}").EMBODIMENT
             for robot in config.robots]
   if any((robot.action, robot.state) != (robots[0].action, robots[0].state)
@@ -79,7 +82,10 @@ def _layout(config: Any) -> types.Embodiment:
     raise errors.ConfigError(
         f"The robots {list(config.robots)} differ in state or action; collect "
         "one dataset for each.")
-  return robots[0]
+  if cameras is None:
+    return robots[0]
+  return dataclasses.replace(
+      robots[0], cameras={name: name for name in cameras})
 
 
 @functools.cache
@@ -90,6 +96,7 @@ def _module(sim: str) -> Any:
 def _collect(spec: dict[str, Any]) -> types.Episode | None:
   """One episode, in a worker; None when the expert failed."""
   spec = dict(spec)
+  spec |= spec.pop("settings")
   module, what = _module(spec.pop("sim")), spec.pop("what")
   name, length = spec.pop("name"), spec.pop("length")
   if what == "prompts":

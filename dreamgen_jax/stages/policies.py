@@ -35,6 +35,17 @@ def load(folder: pathlib.Path) -> agent_lib.Agent:
       state=facts["state"] and normalize.Normalizer.from_json(facts["state"]))
 
 
+def units(folder: pathlib.Path) -> dict[str, normalize.Normalizer]:
+  """The normalizers "action" and, if it saw states, "state" of a checkpoint.
+
+  Raises:
+    CheckpointError: the checkpoint is missing or damaged.
+  """
+  facts = checkpoint.meta(folder / "checkpoint")
+  return {kind: normalize.Normalizer.from_json(facts[kind])
+          for kind in ("action", "state") if facts[kind]}
+
+
 def build(spec: Any, robot: Any, cameras: Any,
           words: agent_lib.Language) -> Any:
   """The policy of a config's `model` section for a robot."""

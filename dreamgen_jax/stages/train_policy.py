@@ -8,10 +8,11 @@ embodiments it is, such as one of its own for neural trajectories. Episodes that
 a filter rejected are not read, and with `config.doubt` a step counts the less,
 the less sure its label is: half where its spread is that part of the actions'
 deviation, see `doubt.weights`. Starts afresh, from released weights
-(config.model.source), or from another run of this stage (the input `start`);
-`config.lora` trains adapters, see `adapted`. With `config.slide`, a
-dict(share=, right=, down=), pictures move, and positions with them, see
-`slide.Slide`. Writes `checkpoint` with units and language settings.
+(config.model.source), or from another run of this stage (the input `start`), in
+whose units it goes on where the keys are the same; `config.lora` trains adapters,
+see `adapted`. With `config.slide`, a dict(share=, right=, down=), pictures move,
+and positions with them, see `slide.Slide`. Writes `checkpoint` with units and
+language settings.
 """
 
 import dataclasses
@@ -66,13 +67,19 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
   words = language.load(config.text)
   model = policies.build(config.model, robot, config.cameras, words)
   c = model.config
+  units = policies.units(earlier) if earlier else {}
   rule = dict(allow_constant=config.get("allow_constant", False),
               zero_range=config.get("zero_range", "groot"))
-  action = normalize.Normalizer.create(
-      policies.keys(robot.action, c), statistics["action"], **rule)
-  state = normalize.Normalizer.create(
-      policies.keys(robot.state, c), statistics["state"], **rule
-  ) if statistics["state"] else None
+
+  def normalizer(kind, own):
+    keys, known = policies.keys(own, c), units.get(kind)
+    if known and known.keys == keys:
+      return known
+    return statistics[kind] and normalize.Normalizer.create(
+        keys, statistics[kind], **rule)
+
+  action = normalizer("action", robot.action)
+  state = normalizer("state", robot.state)
   slides = config.get("slide")
   if slides and len(config.cameras) > 1:
     raise errors.ConfigError(

@@ -48,7 +48,7 @@ PRESETS = {
         vision=vision.Config(
             widths=(16,), blocks=(0,), strides=(1,), stem_kernel=3,
             stem_stride=2, stem_norm=False, stem_pool=False,
-            temperature=0.05, query=True),
+            keypoints=16, temperature=0.025, query=True),
         widths=(32, 64), guess=256, pad=0),
 }
 

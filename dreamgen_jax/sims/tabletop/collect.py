@@ -1,7 +1,7 @@
 """Demonstrations, start frames and replays of the tabletop, as records."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,15 +10,16 @@ from dreamgen_jax.sims.tabletop import environment, experts
 from dreamgen_jax.sims.tabletop import world as worlds
 
 DATASET = "tabletop"
+TURN = 10.0  # rad per metre of wobble
 
 
 @contextlib.contextmanager
 def _reset(robot, verb, scene, seed, image_size, randomize_looks=False,
-           paraphrase=None, spread=1.0) -> Iterator[tuple]:
+           paraphrase=None, spread=1.0, cameras=("front",)) -> Iterator[tuple]:
   """(environment, first observation) of a seed; closes it afterwards."""
   env = environment.TabletopEnv(
       robot, verb, scene, image_size=image_size, horizon=10**9,
-      randomize_looks=randomize_looks, spread=spread,
+      randomize_looks=randomize_looks, spread=spread, cameras=tuple(cameras),
       terminate_on_success=False)
   try:
     observation, _ = env.reset(
@@ -60,6 +61,8 @@ def collect(
     paraphrase: int | None = None,
     image_size: int = 64,
     spread: float = 1.0,
+    cameras: Sequence[str] = ("front",),
+    wobble: float = 0.0,
 ) -> types.Episode:
   """One demonstration by the scripted expert.
 
@@ -74,9 +77,14 @@ def collect(
     paraphrase: which instruction; None is the canonical one.
     image_size: pixels of each side of the images.
     spread: see `environment.TabletopEnv`.
+    cameras: see `environment.TabletopEnv`.
+    wobble: metres, standard deviation of how far from the commanded place the
+      hand is taken; none at the table, all from 10 cm on. What is recorded is
+      the right action from there (DART, arXiv 1703.09327), so that a policy
+      learns to come back.
 
   Returns:
-    Episode with video["front"] u8[length, h, w, 3], state and action
+    Episode with video[camera] u8[length, h, w, 3], state and action
     f32[length, 5], and success at the end; the experts are done by about step
     14 and hold still after that.
 
@@ -84,10 +92,12 @@ def collect(
     ConfigError: unknown robot, verb or scene.
   """
   with _reset(robot, verb, scene, seed, image_size, randomize_looks,
-              paraphrase, spread) as (env, observation):
+              paraphrase, spread, cameras) as (env, observation):
     targets = experts.actions(
         env.world, verb, worlds.stream(seed, worlds.EXPERT, verb))
-    track, success = _run(env, observation, targets, length)
+    noise = worlds.stream(seed, worlds.EXPERT, "wobble")
+    track, success = _run(env, observation, targets, length,
+                          lambda action: _taken(action, wobble, noise))
     return types.Episode(
         **track, instruction=observation["language"], success=success,
         **_record(env, robot, verb, scene, seed, spread))
@@ -103,6 +113,7 @@ def wander(
     randomize_looks: bool = False,
     image_size: int = 64,
     spread: float = 1.0,
+    cameras: Sequence[str] = ("front",),
 ) -> types.Episode:
   """The robot moves about by itself and touches nothing.
 
@@ -110,7 +121,7 @@ def wander(
   table is laid. Nothing was asked for, so there is no success.
   """
   with _reset(robot, verb, scene, seed, image_size, randomize_looks,
-              spread=spread) as (env, observation):
+              spread=spread, cameras=cameras) as (env, observation):
     targets = experts.wander(
         env.world, worlds.stream(seed, worlds.EXPERT, "wander"))
     track, _ = _run(env, observation, targets, length)
@@ -118,19 +129,28 @@ def wander(
                          **_record(env, robot, verb, scene, seed, spread))
 
 
-def _run(env, observation, targets, length) -> tuple[dict, bool]:
+def _run(env, observation, targets, length,
+         taken=lambda action: action) -> tuple[dict, bool]:
   """(video, state and action of `length` steps, success at the end)."""
-  frames, states, actions, success = [], [], [], False
-  for j in range(length):
-    frames.append(observation["image_front"])
-    states.append(observation["state"])
+  seen, actions, success = [observation], [], False
+  for _ in range(length - 1):
     actions.append(env.world.arm.limit(next(targets)))
-    if j + 1 < length:
-      observation, _, _, _, info = env.step(actions[-1])
-      success = bool(info["success"])
+    observation, _, _, _, info = env.step(taken(actions[-1]))
+    seen.append(observation)
+    success = bool(info["success"])
+  actions.append(env.world.arm.limit(next(targets)))  # is never run
   return dict(
-      video={"front": np.stack(frames)}, state=np.stack(states),
+      video={camera: np.stack([each[f"image_{camera}"] for each in seen])
+             for camera in env.cameras},
+      state=np.stack([each["state"] for each in seen]),
       action=np.stack(actions).astype(np.float32)), success
+
+
+def _taken(action, wobble, rng) -> np.ndarray:
+  """Where the hand is taken to when it is told to go elsewhere."""
+  share = np.clip((action[2] - 0.05) / 0.05, 0, 1)
+  noise = wobble * share * rng.standard_normal(4) * (1, 1, 1, TURN)
+  return action + np.append(noise, 0.0)
 
 
 def start_prompt(
@@ -143,15 +163,16 @@ def start_prompt(
     paraphrase: int | None = None,
     image_size: int = 64,
     spread: float = 1.0,
+    cameras: Sequence[str] = ("front",),
 ) -> types.Prompt:
   """The reset's frame and instruction, for a world model to dream from.
 
   Arguments and errors as for `collect`, whose first frame this is.
   """
   with _reset(robot, verb, scene, seed, image_size, randomize_looks,
-              paraphrase, spread) as (env, observation):
+              paraphrase, spread, cameras) as (env, observation):
     return types.Prompt(
-        frames={"front": observation["image_front"]},
+        frames={camera: observation[f"image_{camera}"] for camera in cameras},
         instruction=observation["language"],
         **_record(env, robot, verb, scene, seed, spread),
     )
