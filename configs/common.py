@@ -48,14 +48,14 @@ LABELERS = {
 }
 
 # The policies: `--config.policy=NAME`. `pace` multiplies a config's steps;
-# `embodiment_ids` names inputs that are an embodiment of their own, or, as other
-# arms that are told where to be as the Panda is, are not.
+# `embodiment_ids` says which inputs are an embodiment of their own, and that
+# other arms, which are told where to be as the Panda is, are none.
 POLICIES = {
     "diffusion_policy_nano": dict(
         name="diffusion_policy", preset="nano", pace=1.0, batch_size=32,
         learning_rate=1e-3, b1=0.95),
-    # For several verbs, with `SLIDE`: it soon finds what a sentence names in
-    # layouts that it never saw; the one above learns those of a verb by heart.
+    # For several verbs and many layouts: it soon finds what a sentence names
+    # in those that it never saw; the one above learns a verb's by heart.
     "diffusion_policy_seeking": dict(
         name="diffusion_policy", preset="nano_seeking", pace=1.0,
         batch_size=64, learning_rate=3e-3, b1=0.95),
@@ -85,9 +85,6 @@ ANYWHERE = dict(
 PANDA = ANYWHERE | dict(robots=("panda",), scenes=("wood",))
 OTHERS = ANYWHERE | dict(robots=("so100", "gantry", "scara", "ur"),
                          scenes=("marble", "slate", "felt", "brick"))
-# Metres (x, y) of the table that the front camera's whole width and height
-# show, for `slide.Slide`.
-SLIDE = dict(share=0.08, right=(0.42, 0.48), down=(0.80, -0.72))
 TRIALS = dict(
     stage="evaluate", sim="tabletop", robot="panda", scene="wood",
     spread=SPREAD, verbs=VERBS, first_seed=3_000_000, horizon=32,

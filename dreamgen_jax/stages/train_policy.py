@@ -8,11 +8,11 @@ embodiments it is, such as one of its own for neural trajectories. Episodes that
 a filter rejected are not read, and with `config.doubt` a step counts the less,
 the less sure its label is: half where its spread is that part of the actions'
 deviation, see `doubt.weights`. Starts afresh, from released weights
-(config.model.source), or from another run of this stage (the input `start`), in
-whose units it goes on where the keys are the same; `config.lora` trains adapters,
-see `adapted`. With `config.slide`, a dict(share=, right=, down=), pictures move,
-and positions with them, see `slide.Slide`. Writes `checkpoint` with units and
-language settings.
+(config.model.source), or from another run of this stage (the input `start`),
+in whose units it goes on where the keys are the same; `config.lora` trains
+adapters, see `adapted`. With `config.slide`, a dict(share=, right=, down=),
+pictures move, and positions with them, see `slide.Slide`. Writes `checkpoint`
+with units and language settings.
 """
 
 import dataclasses

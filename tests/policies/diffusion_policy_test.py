@@ -175,13 +175,25 @@ def test_a_guess_is_what_a_silent_network_says():
   rng, batch = np.random.default_rng(0), make_batch(config, 2)
   said = rng.uniform(-1, 1, (8, 2)).astype(np.float32)
   params["guess"]["out"]["bias"] = jnp.ravel(said)
-  value, _ = jax.jit(model.loss)(params, jax.random.key(0), batch)
-  np.testing.assert_allclose(
-      value, np.mean((batch["action"] - said)**2), rtol=1e-5)
+  value, found = jax.jit(model.loss)(params, jax.random.key(0), batch)
+  missed = np.mean((batch["action"] - said)**2)
+  np.testing.assert_allclose(value, 2 * missed, rtol=1e-5)
+  np.testing.assert_allclose(list(found.values()), missed, rtol=1e-5)
   unseen = ("action", "mask", "weight")
   chunk = jax.jit(model.act)(params, jax.random.key(0), {
       name: leaf for name, leaf in batch.items() if name not in unseen})
   np.testing.assert_allclose(chunk[1], said[1:], atol=1e-5)
+
+
+def test_a_guess_learns_from_its_own_error_alone():
+  config = dataclasses.replace(SMALL, guess=8, widths=(8,))
+  model, batch = diffusion_policy.Model(config), make_batch(config, 2)
+  params = jax.jit(model.init)(jax.random.key(0))
+  slopes = [jax.jit(jax.grad(lambda params, rng, name=name: model.loss(
+      params, rng, batch)[1][name]))(params, jax.random.key(1))["guess"]
+            for name in ("loss", "guess")]
+  assert [any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(each))
+          for each in slopes] == [False, True]
 
 
 def test_a_sentence_says_what_keypoints_look_for():

@@ -286,3 +286,18 @@ def test_embodiments_match_the_environment():
     rows.add(data.id)
   assert rows == set(range(5))
   assert dataclasses.asdict(data)["name"].startswith("tabletop_")
+
+
+def test_a_hand_that_is_pushed_about_is_told_the_way_back():
+  calm, pushed = (collect.collect(
+      "panda", "pick_place", "wood", 3, image_size=32, spread=0.4,
+      cameras=("front", "wrist"), wobble=wobble) for wobble in (0.0, 0.015))
+  assert list(pushed.video) == ["front", "wrist"] and pushed.success
+  np.testing.assert_array_equal(*(
+      each.video["wrist"][0] for each in (calm, pushed)))
+  closing = int(np.argmax(calm.action[:, 4]))
+  # The targets stay, though the hand is elsewhere; at the block it is not.
+  np.testing.assert_allclose(
+      pushed.action[:closing + 1], calm.action[:closing + 1], atol=2e-3)
+  off = np.linalg.norm((pushed.state - calm.state)[:, :3], axis=1)
+  assert off[1:closing].max() > 5e-3 > off[closing]

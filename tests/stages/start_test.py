@@ -8,7 +8,7 @@ import pytest
 
 from configs import common
 from dreamgen_jax import errors, types
-from dreamgen_jax.data import rlds
+from dreamgen_jax.data import normalize, rlds
 from dreamgen_jax.embodiments import latent, tabletop_panda
 from dreamgen_jax.encoders import tokenizer
 from dreamgen_jax.stages import policies, train_policy
@@ -67,3 +67,18 @@ def test_codes_first_then_actions(data, tmp_path, monkeypatch):
   with pytest.raises(errors.CheckpointError, match="of another model"):
     _run(data, tmp_path / "wrong", 0.0, dict(vocabulary=700),
          real=data / ROBOT.name, start=tmp_path / "codes")
+
+
+def test_units_stay_where_the_keys_do(data, tmp_path, monkeypatch):
+  monkeypatch.setattr(
+      policies, "start", lambda spec, model, *_: drawn.params(model))
+  kw = dict(horizon=1)
+  first = _run(data, tmp_path / "one", 0.0, kw, real=data / ROBOT.name)
+  wider = normalize.compute(rlds.Dataset(data / ROBOT.name / "data"))["action"]
+  monkeypatch.setattr(normalize, "compute", lambda dataset: {
+      "action": dataclasses.replace(wider, max=wider.max + 1)})
+  for inputs, moved in ((dict(start=tmp_path / "one"), 0), ({}, 1)):
+    second = _run(data, tmp_path / f"two_{moved}", 0.0, kw,
+                  real=data / ROBOT.name, **inputs)
+    np.testing.assert_allclose(
+        second.action.statistics.max - first.action.statistics.max, moved)

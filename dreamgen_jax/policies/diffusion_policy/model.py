@@ -230,13 +230,17 @@ class Model:
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean squared error of the prediction over unmasked action entries.
 
+    That of the guess, if there is one, is added: of its own, or the network
+    that sees noisy chunks would leave it nothing to learn from where they are
+    hardly noisy.
+
     Args:
       params: of `init`.
       rng: for diffusion steps, noise, augmentation and state dropout.
       batch: see the module; `weight` scales a sample's share of the mean.
 
     Returns:
-      (scalar, {"loss"}).
+      (scalar, {"loss"}), and "guess" if there is one.
     """
     c = self.config
     rngs = dict(zip(
@@ -262,11 +266,19 @@ class Model:
     output = self._network(train=True).apply(
         {"params": params[self._name]}, noisy, step, condition,
         rngs={"dropout": jax.random.fold_in(rng, 0)})
-    output += self._guess(params, condition)
     target = noise if c.prediction == "epsilon" else action
-    loss = chunks.mean(
-        jnp.square(output - target), mask.astype(jnp.float32), batch)
-    return loss, {"loss": loss}
+
+    def error(found):
+      return chunks.mean(
+          jnp.square(found - target), mask.astype(jnp.float32), batch)
+
+    if not c.guess:
+      loss = error(output)
+      return loss, {"loss": loss}
+    guess = self._guess(params, condition)
+    loss = error(output + jax.lax.stop_gradient(guess))
+    missed = error(guess)
+    return loss + missed, {"loss": loss, "guess": missed}
 
   def act(self, params: interfaces.Params, rng: jax.Array,
           observation: interfaces.Batch) -> jax.Array:

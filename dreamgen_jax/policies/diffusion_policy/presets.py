@@ -42,14 +42,15 @@ PRESETS = {
         horizon=10, transformer=transformer.Config()),
     "nano": _NANO,
     # The same for several verbs and colours: the sentence says what keypoints
-    # look for, pixel by pixel, and most of a chunk is guessed at once.
+    # look for, pixel by pixel, and most of a chunk is guessed at once. Colours
+    # are what sentences name, so they stay.
     "nano_seeking": dataclasses.replace(
         _NANO,
         vision=vision.Config(
             widths=(16,), blocks=(0,), strides=(1,), stem_kernel=3,
             stem_stride=2, stem_norm=False, stem_pool=False,
             keypoints=16, temperature=0.025, query=True),
-        widths=(32, 64), guess=256, pad=0),
+        widths=(32, 64), guess=256, pad=0, jitter=0.0),
 }
 
 # The last dims of a convolution are (in, out): split the wide one.
