@@ -144,12 +144,12 @@ def parse_arg(arg, defaults):
 
 def world_model(name):
   """The settings of a world model by the name that the command line takes."""
-  return _chosen("world model", name, WORLD_MODELS)
+  return one_of("world model", name, WORLD_MODELS)
 
 
 def labeler(name):
   """What a labeler of the tabletop is: `model`, `time_base`, `state`."""
-  return _chosen("labeler", name, LABELERS)
+  return one_of("labeler", name, LABELERS)
 
 
 def policy(name, steps):
@@ -159,7 +159,7 @@ def policy(name, steps):
     name: as the command line takes it.
     steps: of Diffusion Policy; others take more or fewer.
   """
-  chosen = _chosen("policy", name, POLICIES)
+  chosen = one_of("policy", name, POLICIES)
   return dict(
       model=dict(name=chosen["name"], preset=chosen["preset"], kw={}),
       train=train(
@@ -169,12 +169,13 @@ def policy(name, steps):
 
 def embodiment_ids(name, inputs):
   """The section `embodiment_ids` of a policy, if it has one for the inputs."""
-  known = _chosen("policy", name, POLICIES).get("embodiment_ids", {})
+  known = one_of("policy", name, POLICIES).get("embodiment_ids", {})
   found = {key: known[key] for key in inputs if key in known}
   return dict(embodiment_ids=found) if found else {}
 
 
-def _chosen(what, name, known):
+def one_of(what, name, known):
+  """known[name], or a ConfigError that tells what there is."""
   if name not in known:
     raise errors.ConfigError(
         f"Unknown {what} {name!r}; have: {', '.join(known)}."

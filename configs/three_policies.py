@@ -3,6 +3,7 @@
 Command: python -m dreamgen_jax.main --config=configs/three_policies.py \\
            --workdir=runs/three_policies
 Others:  as of quickstart.py: --config.world_model, weights, labeler_model
+         three_policies.py:only=diffusion_policy_seeking is one row of the three
 Hardware: 2 CPU cores, 8 GB, at most 2 hours.
 
 The paper's figure in miniature. Diffusion Policy, pi0 and GR00T N1 learn six
@@ -16,7 +17,8 @@ there.
 
 from configs import common
 
-ARGUMENTS = dict(world_model="wan_nano", weights="", labeler_model="idm_nano")
+ARGUMENTS = dict(world_model="wan_nano", weights="", labeler_model="idm_nano",
+                 only="")
 POLICIES = {"diffusion_policy_seeking": "Diffusion Policy", "pi0_nano": "pi0",
             "groot_n1_nano": "GR00T N1"}
 # Of Diffusion Policy; others take more or fewer, see `common.POLICIES`.
@@ -45,7 +47,9 @@ def get_config(arg=None):
   words = dict(low="10 demonstrations a verb", mixed="10 and dreams",
                upper="100 a verb")
   names = {}
-  for policy, title in POLICIES.items():
+  rows = {options.only: common.one_of("row", options.only, POLICIES)
+          } if options.only else POLICIES
+  for policy, title in rows.items():
     family = policy.rpartition("_")[0]
 
     def learn(data, inputs, policy=policy, family=family):
@@ -70,6 +74,6 @@ def get_config(arg=None):
       config, novel=(), names=names,
       upper=tuple(name for name in names if name.endswith("upper")),
       headline=dict(
-          policy="groot_n1_mixed", task="all",
-          against=("groot_n1_low", "groot_n1_upper", "noop")))
+          policy=f"{family}_mixed", task="all",
+          against=(f"{family}_low", f"{family}_upper", "noop")))
   return config.lock()

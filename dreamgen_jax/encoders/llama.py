@@ -127,8 +127,9 @@ class Decoder(nn.Module):
       Rows outside the mask mean nothing, unless their padding is read too.
     """
     c, length = self.config, tokens.shape[1]
+    # Fresh words as large as what the blocks add to them, or that drowns them.
     x = nn.Embed(c.vocabulary, c.width, dtype=c.dtype, name="token",
-                 embedding_init=nn.initializers.normal(0.02))(tokens)  # b m d
+                 embedding_init=nn.initializers.normal(1.0))(tokens)  # b m d
     if inserted is not None:
       places, states = inserted
       rows = jnp.clip(jnp.cumsum(places, axis=1) - 1, 0)[..., None]  # b m 1
