@@ -65,7 +65,7 @@ POLICIES = {
         learning_rate=1e-3, b1=0.9),
     "groot_n1_nano": dict(
         name="groot_n1", preset="nano", pace=1.0, batch_size=32,
-        learning_rate=1e-3, b1=0.9, embodiment_ids=dict(neural=6, others=0)),
+        learning_rate=2e-3, b1=0.9, embodiment_ids=dict(neural=6, others=0)),
     "token_vla_nano": dict(
         name="token_vla", preset="nano", pace=1.0, batch_size=32,
         learning_rate=1e-3, b1=0.9),

@@ -21,20 +21,20 @@ PRESETS = {
     "nano": model.Config(
         backbone.Config(
             vision=siglip.Config(
-                width=128, depth=3, heads=4, mlp_width=384, patch=8,
+                width=64, depth=1, heads=2, mlp_width=128, patch=8,
                 image_size=64),
             language=llama.Config(
-                512, 96, 4, 4, 24, 192, 2, skip=0, padding_attends=False),
-            width=96, image_token=511),
+                512, 64, 2, 2, 32, 128, 3, skip=0, padding_attends=False),
+            width=64, image_token=511),
         head.Config(
-            state_width=8, action_width=8, width=96, heads=4, depth=4,
-            dropout=0.0, hidden=96, positions=32, embodiments=8),
+            state_width=8, action_width=8, width=64, heads=2, depth=2,
+            dropout=0.0, hidden=64, positions=32, embodiments=8),
         prompt.Config(
             template="{images}{instruction}", image="{patches}", numbered="",
             padding=0, room=16),
         action_dim=5, state_dim=5, cameras=("front",), image_size=(64, 64),
-        crop=1.0, jitter=(0.1, 0.1, 0.1, 0.0), resizes=(64,),
-        sees_padding=False, sample_steps=8, draws=4),
+        crop=1.0, jitter=(0.0, 0.0, 0.0, 0.0), resizes=(64,),
+        sees_padding=False, sample_steps=8, draws=2),
 }
 
 # What NVIDIA's fine-tuning script trains: `config.train.trainable`.
