@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -90,28 +90,27 @@ def start(spec: Any, model: interfaces.Policy, rng: jax.Array,
       spec["source"], model.config)
 
 
-def embodiments(model: interfaces.Policy, robot: Any, inputs: Sequence[str],
+def embodiments(model: interfaces.Policy, own: Mapping[str, int],
                 chosen: Mapping[str, int]) -> dict[str, int]:
   """Input -> id that tells its robot to the policy, see `interfaces.Policy`.
 
   Args:
     model: the policy.
-    robot: of all inputs; its own id is theirs unless chosen.
-    inputs: names.
+    own: input -> its robot's id, which is the policy's unless chosen.
     chosen: input -> id. Neural trajectories may be an embodiment of their own.
 
   Raises:
     ConfigError: an unknown input, or an id that the policy has no weights of.
   """
-  unknown = sorted(set(chosen) - set(inputs))
+  unknown = sorted(set(chosen) - set(own))
   if unknown:
     raise errors.ConfigError(
         f"embodiment_ids names {unknown[0]!r}, which is no input; have: "
-        f"{', '.join(inputs)}." + registry.nearest(unknown[0], list(inputs)))
+        f"{', '.join(own)}." + registry.nearest(unknown[0], list(own)))
   if chosen and not hasattr(model.config, "embodiments"):
     raise errors.ConfigError(
         "This policy has no weights per embodiment; leave embodiment_ids out.")
-  found = {name: chosen.get(name, robot.id) for name in inputs}
+  found = {**own, **chosen}
   for name, row in found.items():
     check_embodiment(model, row, name)
   return found

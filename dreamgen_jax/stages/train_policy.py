@@ -87,8 +87,8 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         f"{tuple(config.cameras)}; name one, or leave slide out.")
   vary = slide.Slide(**slides, action=action, state=state) if slides else None
   ids = dict(config.get("embodiment_ids") or {})
-  acting = policies.acting(
-      robot, policies.embodiments(model, robot, list(datasets), ids))
+  own = {name: dataset.embodiment.id for name, dataset in datasets.items()}
+  acting = policies.acting(robot, policies.embodiments(model, own, ids))
   weigh = None
   if config.get("doubt"):
     def weigh(episode):

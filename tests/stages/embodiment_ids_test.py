@@ -10,8 +10,9 @@ import pytest
 from configs import common
 from dreamgen_jax import errors, metrics, types
 from dreamgen_jax.data import rlds
-from dreamgen_jax.embodiments import tabletop_panda
+from dreamgen_jax.embodiments import tabletop_panda, tabletop_so100
 from dreamgen_jax.encoders import tokenizer
+from dreamgen_jax.policies import groot_n1
 from dreamgen_jax.stages import policies, train_policy
 from tests import drawn
 
@@ -127,6 +128,15 @@ def test_policies_without_embodiments_say_so(data, tmp_path):
 
   model = diffusion_policy.Model(diffusion_policy.PRESETS["nano"])
   with pytest.raises(errors.ConfigError, match="no weights per embodiment"):
-    policies.embodiments(model, ROBOT, ["neural"], dict(neural=6))
-  assert policies.embodiments(model, ROBOT, ["neural"], {}) == {
+    policies.embodiments(model, {"neural": ROBOT.id}, dict(neural=6))
+  assert policies.embodiments(model, {"neural": ROBOT.id}, {}) == {
       "neural": ROBOT.id}
+
+
+def test_other_arms_in_the_robots_row_leave_it_to_the_robot():
+  model = groot_n1.Model(groot_n1.PRESETS["nano"])
+  other = tabletop_so100.EMBODIMENT
+  found = policies.embodiments(
+      model, {"others": other.id, "real": ROBOT.id}, {"others": ROBOT.id})
+  # The first input's robot is the other one.
+  assert policies.acting(other, found) == ROBOT.id != other.id
