@@ -40,8 +40,8 @@ def get_config(arg=None):
       first_seed=7_000_000, episodes=10 * len(common.VERBS), **experts)
   config.many = common.section(
       first_seed=4_000_000, episodes=100 * len(common.VERBS), **experts)
-  # In equal shares; a few layouts alone are learnt by heart.
-  base = dict(others="others")
+  # Seen by all, in equal shares: a few layouts alone are learnt by heart.
+  others = dict(others="others")
   sources = dict(low=dict(real="few"),
                  mixed=dict(real="few", neural="neural"),
                  upper=dict(real="many"))
@@ -52,15 +52,12 @@ def get_config(arg=None):
           } if options.only else POLICIES
   for policy, title in rows.items():
     family = policy.rpartition("_")[0]
-
-    def learn(data, inputs, policy=policy, family=family):
-      config[f"{family}_{data}"] = common.learner(
-          policy, options, inputs, STEPS[data])
-      return f"{family}_{data}"
-
-    start = learn("base", base)
+    base = f"{family}_base"
+    config[base] = common.learner(policy, options, others, STEPS["base"])
     for data, inputs in sources.items():
-      name = learn(data, inputs | base | dict(start=start))
+      name = f"{family}_{data}"
+      config[name] = common.learner(
+          policy, options, inputs | others | dict(start=base), STEPS[data])
       names[name] = f"{title}, {words[data]}"
   unipi = dict(
       world_model="finetune", labeler="labeler", camera=common.CAMERA,

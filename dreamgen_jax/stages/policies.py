@@ -20,19 +20,18 @@ def load(folder: pathlib.Path) -> agent_lib.Agent:
     CheckpointError: the checkpoint is missing or damaged.
   """
   params, facts = checkpoint.load(folder / "checkpoint")
-  action = normalize.Normalizer.from_json(facts["action"])
+  known = _units(facts)
   said = facts["embodiment"]  # a name in checkpoints that are older
   robot = (registry.find("embodiments", said).EMBODIMENT
            if isinstance(said, str) else dataset.embodiment_from_dict(said))
   # Latent actions are as wide as the labeler makes them.
-  robot = dataclasses.replace(robot, action=action.keys)
+  robot = dataclasses.replace(robot, action=known["action"].keys)
   words = language.load(facts["text"])
   return agent_lib.Agent(
       model=build(facts["model"], robot, facts["cameras"], words),
       params=params, language=words,
       embodiment=facts.get("embodiment_id", robot.id), robot=robot,
-      action=action,
-      state=facts["state"] and normalize.Normalizer.from_json(facts["state"]))
+      action=known["action"], state=known.get("state"))
 
 
 def units(folder: pathlib.Path) -> dict[str, normalize.Normalizer]:
@@ -41,7 +40,10 @@ def units(folder: pathlib.Path) -> dict[str, normalize.Normalizer]:
   Raises:
     CheckpointError: the checkpoint is missing or damaged.
   """
-  facts = checkpoint.meta(folder / "checkpoint")
+  return _units(checkpoint.meta(folder / "checkpoint"))
+
+
+def _units(facts: Mapping[str, Any]) -> dict[str, normalize.Normalizer]:
   return {kind: normalize.Normalizer.from_json(facts[kind])
           for kind in ("action", "state") if facts[kind]}
 
