@@ -1,7 +1,8 @@
 """Franka Panda in robosuite and LIBERO: OSC commands of the hand, 20 Hz.
 
-Commands lie in [-1, 1]; at 1 the hand moves 5 cm and turns 0.5 rad. The state
-is that of LIBERO's recordings, rotations with an angle in [0, 2 pi].
+Commands lie in [-1, 1]; 1 sets the goal 5 cm or 0.5 rad ahead of the hand,
+about a fifth of which it covers in a step. The state is that of LIBERO's
+recordings, rotations with an angle in [0, 2 pi].
 """
 
 from dreamgen_jax import types

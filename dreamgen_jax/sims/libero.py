@@ -2,7 +2,9 @@
 
 A task is "<suite>/<number>", such as "libero_spatial/3"; its fifty stored
 initial states are the seeds, as in openpi's evaluation, with ten steps in which
-things settle. The robot is `panda_osc`.
+things settle. Pictures are mirrored, left for right, as those that OpenVLA and
+openpi train on are. The robot is `panda_osc`. LIBERO's own source asks on the
+terminal for a folder when it is first imported; this package does not.
 """
 
 import pathlib
@@ -24,7 +26,8 @@ except ImportError as error:
   ) from error
 
 CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
-# Steps after which openpi's evaluation gives up, by suite.
+# Steps after which openpi's evaluation gives up, by suite; LIBERO-PRO's
+# variants begin with the suite's name.
 HORIZONS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300,
             "libero_10": 520, "libero_90": 400}
 SETTLE = 10
@@ -48,32 +51,25 @@ class LiberoEnv(gymnasium.Env):
     Raises:
       ConfigError: unknown suite or task.
     """
-    suite, _, number = task.partition("/")
-    known = benchmark.get_benchmark_dict()
-    if suite not in known:
-      raise errors.ConfigError(
-          f"LIBERO has no suite {suite!r}; have: {', '.join(known)}."
-          + registry.nearest(suite, list(known)))
-    tasks = known[suite]()
-    if not number.isdecimal() or int(number) >= tasks.n_tasks:
-      raise errors.ConfigError(
-          f"{task!r} names no task of {suite}; write {suite}/0 to "
-          f"{suite}/{tasks.n_tasks - 1}.")
-    chosen = tasks.get_task(int(number))
-    self._language = chosen.language
-    self._states = tasks.get_task_init_states(int(number))
-    self._horizon = horizon or HORIZONS.get(suite, 400)
+    suite = task.partition("/")[0]
+    chosen, self._states = _find(task)
+    self._horizon = horizon or next(
+        (steps for name, steps in HORIZONS.items() if suite.startswith(name)),
+        400)
     folder = pathlib.Path(libero.get_libero_path("bddl_files"))
     self._env = libero_envs.OffScreenRenderEnv(
         bddl_file_name=str(folder / chosen.problem_folder / chosen.bddl_file),
-        camera_heights=image_size, camera_widths=image_size)
+        camera_heights=image_size, camera_widths=image_size, ignore_done=True)
+    # The recordings' words are the file's name; a variant's are in the file.
+    self._language = (chosen.language if suite in HORIZONS
+                      else self._env.language_instruction)
     box = gymnasium.spaces.Box
     self.action_space = box(-1.0, 1.0, (7,), np.float32)
     self.observation_space = gymnasium.spaces.Dict({
         **{f"image_{camera}": box(0, 255, (image_size, image_size, 3), np.uint8)
            for camera in CAMERAS},
         "state": box(-np.inf, np.inf, (8,), np.float32),
-        "language": gymnasium.spaces.Text(256),
+        "language": gymnasium.spaces.Text(256, charset=self._language),
     })
 
   def reset(self, *, seed: int | None = None, options: dict | None = None):
@@ -109,6 +105,27 @@ class LiberoEnv(gymnasium.Env):
         seen["robot0_eef_pos"], rotation.turn(seen["robot0_eef_quat"]),
         seen["robot0_gripper_qpos"]]).astype(np.float32)
     return {**images, "state": state, "language": self._language}
+
+
+def _find(task: str) -> tuple[Any, np.ndarray]:
+  """What LIBERO knows of a task, and its initial states."""
+  suite, _, number = task.partition("/")
+  known = benchmark.get_benchmark_dict()
+  if suite not in known:
+    raise errors.ConfigError(
+        f"LIBERO has no suite {suite!r}; have: {', '.join(HORIZONS)}, and "
+        "LIBERO-PRO's variants of them." + registry.nearest(suite, list(known)))
+  tasks = known[suite]()
+  if not number.isdecimal() or int(number) >= tasks.n_tasks:
+    raise errors.ConfigError(
+        f"{task!r} names no task: {suite} has {tasks.n_tasks}, counted from "
+        f"{suite}/0.")
+  try:
+    return tasks.get_task(int(number)), tasks.get_task_init_states(int(number))
+  except FileNotFoundError as error:  # registered, but not there
+    raise errors.ConfigError(
+        f"LIBERO's package lacks the files of {task!r}; `libero-pro list` "
+        "shows what it has.") from error
 
 
 def make(task: str, **settings: Any) -> LiberoEnv:

@@ -4,6 +4,7 @@ Assets are downloaded by RoboCasa's scripts. The robot is `panda_omron`; names
 are those of GR00T's data.
 """
 
+import string
 from typing import Any, ClassVar
 
 import gymnasium
@@ -53,7 +54,7 @@ class RobocasaEnv(gymnasium.Env):
     self.observation_space = gymnasium.spaces.Dict({
         **{f"image_{name}": inner[source] for name, source in CAMERAS.items()},
         "state": box(-np.inf, np.inf, (_ROBOT.state_dim,), np.float32),
-        "language": gymnasium.spaces.Text(256),
+        "language": gymnasium.spaces.Text(256, charset=string.printable),
     })
 
   def reset(self, *, seed: int | None = None, options: dict | None = None):

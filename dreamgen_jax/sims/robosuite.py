@@ -1,7 +1,8 @@
 """robosuite's tabletop tasks (pip install robosuite==1.5.2 mujoco==3.3.7).
 
-Newer MuJoCo breaks robosuite 1.5.2. The robot is `panda_osc`; robosuite has no
-instructions, so that they are ours.
+Newer MuJoCo breaks robosuite 1.5.2. The robot is `panda_osc`, which leaves out
+Wipe, whose Panda has no gripper; robosuite has no instructions, so that they
+are ours.
 """
 
 from typing import Any, ClassVar
@@ -19,6 +20,10 @@ except ImportError as error:
       "This simulator needs robosuite: pip install --no-deps "
       "robosuite==1.5.2, with mujoco==3.3.7 numba scipy h5py pillow termcolor "
       "opencv-python-headless.") from error
+if robosuite.__version__.startswith("1.4."):  # has other controllers and seeds
+  raise errors.ConfigError(
+      f"This is robosuite {robosuite.__version__}, which LIBERO needs; the "
+      "simulator needs 1.5.2, in an environment of its own.")
 
 INSTRUCTIONS = {
     "Door": "open the door",
@@ -31,7 +36,6 @@ INSTRUCTIONS = {
     "PickPlaceMilk": "put the milk into its bin",
     "Stack": "stack the red cube on the green cube",
     "ToolHang": "hang the tool on the frame",
-    "Wipe": "wipe the table",
 }
 CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
 
@@ -73,15 +77,16 @@ class RobosuiteEnv(gymnasium.Env):
         **{f"image_{camera}": box(0, 255, (image_size, image_size, 3), np.uint8)
            for camera in self._cameras},
         "state": box(-np.inf, np.inf, (8,), np.float32),
-        "language": gymnasium.spaces.Text(128),
+        "language": gymnasium.spaces.Text(128, charset=self._language),
     })
 
   def reset(self, *, seed: int | None = None, options: dict | None = None):
     """Objects lie where the seed places them."""
     super().reset(seed=seed)
-    # Placements draw from the environment's generator, which they are given
-    # when the model is built, that is in the reset.
-    self._env.rng = np.random.default_rng(seed)
+    # Placements hold the generator of `make` for good, so that it is turned
+    # back instead of being replaced.
+    self._env.rng.bit_generator.state = (
+        np.random.default_rng(seed).bit_generator.state)
     self._elapsed = 0
     return self._look(self._env.reset()), {"success": False}
 

@@ -50,8 +50,9 @@ def run(config: Any, inputs: dict[str, pathlib.Path],
         found = trials.attempt(config, verb, act, config.videos)
         for i, trial in enumerate(found):
           if trial.frames is not None:
-            (folder / f"{policy}-{verb}-{i}.mp4").write_bytes(
-                video.encode(trial.frames, config.video_hz))
+            clip = folder / f"{policy}-{verb}-{i}.mp4"
+            clip.parent.mkdir(exist_ok=True)  # a task may be "suite/number"
+            clip.write_bytes(video.encode(trial.frames, config.video_hz))
         artefact.write_json(done, {"trials": [
             {"policy": policy, "verb": verb, "seed": trial.seed,
              "success": bool(trial.success), "steps": trial.steps,
