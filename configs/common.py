@@ -53,22 +53,22 @@ LABELERS = {
 POLICIES = {
     "diffusion_policy_nano": dict(
         name="diffusion_policy", preset="nano", pace=1.0, batch_size=32,
-        learning_rate=1e-3, b1=0.95),
+        optim=dict(learning_rate=1e-3, b1=0.95)),
     # For several verbs and many layouts: it soon finds what a sentence names
     # in those that it never saw; the one above learns a verb's by heart.
     "diffusion_policy_seeking": dict(
         name="diffusion_policy", preset="nano_seeking", pace=1.0,
-        batch_size=64, learning_rate=3e-3, b1=0.95),
+        batch_size=64, optim=dict(learning_rate=3e-3, b1=0.95)),
     "pi0_nano": dict(
-        # A step of as many samples takes eight times Diffusion Policy's.
-        name="pi0", preset="nano", pace=0.5, batch_size=16,
-        learning_rate=1e-3, b1=0.9),
+        name="pi0", preset="nano", pace=0.8, batch_size=32,
+        optim=dict(learning_rate=2e-3, b1=0.95, muon=True)),
     "groot_n1_nano": dict(
         name="groot_n1", preset="nano", pace=1.0, batch_size=32,
-        learning_rate=2e-3, b1=0.9, embodiment_ids=dict(neural=6, others=0)),
+        optim=dict(learning_rate=2e-3, b1=0.9, muon=True),
+        embodiment_ids=dict(neural=6, others=0)),
     "token_vla_nano": dict(
         name="token_vla", preset="nano", pace=1.0, batch_size=32,
-        learning_rate=1e-3, b1=0.9),
+        optim=dict(learning_rate=1e-3, b1=0.9)),
 }
 
 # The tabletop of quickstart.py and three_policies.py: what is demonstrated, and
@@ -164,7 +164,7 @@ def policy(name, steps):
       model=dict(name=chosen["name"], preset=chosen["preset"], kw={}),
       train=train(
           round(chosen["pace"] * steps), chosen["batch_size"],
-          optim(chosen["learning_rate"], 50, b1=chosen["b1"]), ema=True))
+          optim(warmup_steps=50, **chosen["optim"]), ema=True))
 
 
 def embodiment_ids(name, inputs):

@@ -1,10 +1,12 @@
 """Optimisers, schedules and masks over parameter paths (optax)."""
 
+import functools
 import re
 from typing import Any
 
 import jax
 import optax
+import optax.contrib
 
 from dreamgen_jax import errors
 
@@ -58,11 +60,29 @@ def schedule(config: Any, steps: int) -> optax.Schedule:
 
 
 def optimizer(config: Any, steps: int) -> optax.GradientTransformation:
-  """AdamW with global-norm clipping; only `config.decay` paths decay."""
-  return optax.chain(
-      optax.clip_by_global_norm(config.clip),
-      optax.adamw(
-          schedule(config, steps), b1=config.b1, b2=config.b2, eps=1e-8,
-          weight_decay=config.weight_decay,
-          mask=lambda params: path_mask(params, config.decay)),
-  )
+  """AdamW, or Muon if `config.muon`, with global-norm clipping.
+
+  Only `config.decay` paths decay. Muon (arXiv 2502.16982) orthogonalises the
+  steps of kernels, each matrix of a stack by itself, and is as large as AdamW
+  in the mean, so that learning rates carry over; all else is Adam's.
+  """
+  rate = schedule(config, steps)
+  decay = dict(weight_decay=config.weight_decay)
+  mask = functools.partial(path_mask, pattern=config.decay)
+  if config.get("muon", False):
+    rule = optax.contrib.muon(
+        rate, beta=config.b1, adam_b1=config.b1, adam_b2=config.b2,
+        weight_decay_mask=mask, muon_weight_dimension_numbers=_matrices,
+        consistent_rms=0.2, **decay)
+  else:
+    rule = optax.adamw(
+        rate, b1=config.b1, b2=config.b2, eps=1e-8, mask=mask, **decay)
+  return optax.chain(optax.clip_by_global_norm(config.clip), rule)
+
+
+def _matrices(params: Any) -> Any:
+  """Which axes of a leaf are a matrix: a kernel's last two, or None."""
+  return jax.tree.map(
+      lambda leaf, kernel: optax.contrib.MuonDimensionNumbers(
+          leaf.ndim - 2, leaf.ndim - 1) if kernel and leaf.ndim > 1 else None,
+      params, path_mask(params, r"kernel$"))

@@ -39,6 +39,17 @@ def state_now(batch: interfaces.Batch, width: int) -> types.Array:
   return widen(jnp.where(known, batch["state"][:, -1], 0.0), width)
 
 
+def withhold(rng: types.Array, state_mask: types.Array,
+             share: float) -> types.Array:
+  """Masks bool[b,o] with the whole state of a share of samples hidden.
+
+  In demonstrations the hand is soon where it is going to: a policy that always
+  knows where it is need not look for what it is told to go to.
+  """
+  return state_mask & jax.random.bernoulli(
+      rng, 1 - share, (len(state_mask), 1))
+
+
 def widen(x: types.Array, width: int, value: float = 0.0) -> types.Array:
   """Pads the last axis to `width`."""
   sides = [(0, 0)] * (x.ndim - 1) + [(0, width - x.shape[-1])]

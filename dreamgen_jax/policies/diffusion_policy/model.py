@@ -252,8 +252,8 @@ class Model:
     b = len(action)
     state_mask = batch["state_mask"]
     if c.state_dropout:
-      kept = jax.random.bernoulli(rngs["dropout"], 1 - c.state_dropout, (b, 1))
-      state_mask = state_mask & kept
+      state_mask = chunks.withhold(
+          rngs["dropout"], state_mask, c.state_dropout)
     condition = self._condition(
         params, self._training_images(rngs["augment"], batch), batch,
         state_mask)

@@ -34,7 +34,7 @@ PRESETS = {
             padding=0, room=16),
         action_dim=5, state_dim=5, cameras=("front",), image_size=(64, 64),
         crop=1.0, jitter=(0.0, 0.0, 0.0, 0.0), resizes=(64,),
-        sees_padding=False, sample_steps=8, draws=2),
+        sees_padding=False, sample_steps=4, draws=2),
 }
 
 # What NVIDIA's fine-tuning script trains: `config.train.trainable`.

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange, repeat
+from einops import rearrange, reduce, repeat
 from flax import linen as nn
 
 from dreamgen_jax import errors, interfaces, types
@@ -65,6 +65,8 @@ class Config:
     crop, turn: training crops this share of the image, turns it by at most so
       many degrees, and zooms back; not that of cameras called "wrist".
     jitter: strengths of brightness, contrast and saturation in training.
+    draws: times and noises per encoded observation in training.
+    state_dropout: share of training samples whose state is withheld.
     dtype: compute dtype of the experts; the towers have their own.
     remat: see `layers.stack.repeat`.
   """
@@ -90,6 +92,9 @@ class Config:
   jitter: Sequence[float] = (0.3, 0.4, 0.5)
   dtype: str = "float32"
   remat: str = "none"
+  draws: int = dataclasses.field(default=1, metadata=interfaces.LATER)
+  state_dropout: float = dataclasses.field(
+      default=0.0, metadata=interfaces.LATER)
 
   def __post_init__(self):
     for name in ("cameras", "image_size", "jitter"):
@@ -113,6 +118,10 @@ class Config:
           f"width = {self.width} has no room for action_dim = "
           f"{self.action_dim} and state_dim = {self.state_dim}"
           + (" with a flag." if self.state_flag else "."))
+    if self.state_dropout and not self.state_flag:
+      raise errors.ConfigError(
+          "state_dropout needs state_flag = True, or the network cannot tell a "
+          "missing state from a zero one.")
     if not self.cameras or min(self.steps, self.horizon) < 1:
       raise errors.ConfigError(
           f"A policy needs a camera, and steps ({self.steps}) and horizon "
@@ -128,7 +137,8 @@ def pi05(config: Config) -> Config:
   """pi0's sizes as pi0.5's: adaptive norms, and the state told in words."""
   return dataclasses.replace(
       config, expert=dataclasses.replace(config.expert, adaptive=True),
-      state_in_words=True, state_flag=False, text_length=200, normalize="q99")
+      state_in_words=True, state_flag=False, state_dropout=0.0,
+      text_length=200, normalize="q99")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,12 +198,16 @@ class Model:
     """
     c = self.config
     chunks.check(c, batch)
-    view_rng, time_rng, noise_rng = jax.random.split(rng, 3)
-    b = len(batch["action"])
+    view_rng, time_rng, noise_rng, state_rng = jax.random.split(rng, 4)
+    if c.state_dropout:
+      batch = batch | {"state_mask": chunks.withhold(
+          state_rng, batch["state_mask"], c.state_dropout)}
+    count = c.draws * len(batch["action"])
     error = self.error_at(
         params, batch,
-        jax.random.normal(noise_rng, (b, c.horizon, c.width)),
-        nets.beta_times(time_rng, b), view_rng)
+        jax.random.normal(noise_rng, (count, c.horizon, c.width)),
+        nets.beta_times(time_rng, count), view_rng)
+    error = reduce(error, "(k b) u a -> b u a", "mean", k=c.draws)
     share = chunks.widen(
         batch["mask"].astype(jnp.float32), c.width, float(c.padding_loss))
     loss = chunks.mean(error, share, batch)
@@ -202,28 +216,28 @@ class Model:
   def error_at(self, params: interfaces.Params, batch: interfaces.Batch,
                noise: types.Array, tau: types.Array,
                rng: jax.Array | None = None) -> types.Array:
-    """Squared error f32[b,u,width] of the velocity.
+    """Squared error f32[k*b,u,width] of the velocity.
 
     Args:
       params, batch: as of `loss`.
-      noise: f32[b,u,width].
-      tau: f32[b], 1 is noise.
+      noise: f32[k*b,u,width], k draws behind each other.
+      tau: f32[k*b], 1 is noise.
       rng: changes views and colours of the images, when given.
     """
     c = self.config
     # What is not known may be NaN.
     action = chunks.widen(
         jnp.where(batch["mask"], batch["action"], 0.0), c.width)
-    prefix, seen = self._prefix(params, batch, rng)
-    suffix, condition = self._suffix(
-        params, batch, process.corrupt(action, noise, tau), tau)
-    valid = jnp.concatenate(
-        [seen, jnp.ones(suffix.shape[:2], bool)], axis=1)  # b l
-    (_, hidden), _ = self._run(
-        params, "experts", (prefix, suffix),
-        gemma.block_mask(valid, [seen.shape[1], *self._blocks]),
-        gemma.positions(valid), (None, condition))
-    velocity = self._velocity(params, hidden)
+    state = {name: batch[name] for name in ("state", "state_mask")}
+    memory, seen = self._remember(params, batch, rng)
+    k = len(tau) // len(action)
+    action, state, seen = jax.tree.map(
+        lambda leaf: repeat(leaf, "b ... -> (k b) ...", k=k),
+        (action, state, seen))
+    memory = jax.tree.map(
+        lambda leaf: repeat(leaf, "n b ... -> n (k b) ...", k=k), memory)
+    velocity = self._predict(
+        params, state, process.corrupt(action, noise, tau), tau, memory, seen)
     return jnp.square(velocity - process.velocity(action, noise))
 
   def act(self, params: interfaces.Params, rng: jax.Array,
@@ -248,26 +262,12 @@ class Model:
               noise: types.Array) -> types.Array:
     """Noise f32[b,u,width] -> chunk of the same shape, by Euler steps."""
     c = self.config
-    prefix, seen = self._prefix(params, observation)
-    _, memory = self._run(
-        params, "experts", (prefix, None),
-        gemma.block_mask(seen, [seen.shape[1]]), gemma.positions(seen),
-        remember=True)
+    memory, seen = self._remember(params, observation)
     kept = chunks.kept(observation, 0, c.width)
 
     def predict(x, time):
       tau = jnp.full(len(x), time / process.TRAIN_STEPS)
-      suffix, condition = self._suffix(params, observation, x, tau)
-      own = jnp.ones(suffix.shape[:2], bool)
-      mask = gemma.block_mask(own, self._blocks)
-      before = jnp.broadcast_to(
-          seen[:, None], (*own.shape, seen.shape[1]))  # b l m
-      (_, hidden), _ = self._run(
-          params, "experts", (None, suffix),
-          jnp.concatenate([before, mask], axis=2),
-          gemma.positions(own) + jnp.sum(seen, axis=1, keepdims=True),
-          (None, condition), memory)
-      found = self._velocity(params, hidden)
+      found = self._predict(params, observation, x, tau, memory, seen)
       if not kept:
         return found
       return inpaint.velocity(found, x, tau[:, None, None], *kept)
@@ -293,6 +293,29 @@ class Model:
   def _run(self, params, name, *inputs, **settings):
     return self._nets[name].apply({"params": params[name]}, *inputs,
                                   **settings)
+
+  def _remember(self, params, batch, rng=None):
+    """(keys and values of the prefix, which of it counts bool[b,m])."""
+    prefix, seen = self._prefix(params, batch, rng)
+    _, memory = self._run(
+        params, "experts", (prefix, None),
+        gemma.block_mask(seen, [seen.shape[1]]), gemma.positions(seen),
+        remember=True)
+    return memory, seen
+
+  def _predict(self, params, batch, noisy, tau, memory, seen):
+    """Velocity f32[b,u,width] of a noisy chunk, see `_remember`."""
+    suffix, condition = self._suffix(params, batch, noisy, tau)
+    own = jnp.ones(suffix.shape[:2], bool)
+    before = repeat(seen, "b m -> b l m", l=own.shape[1])
+    (_, hidden), _ = self._run(
+        params, "experts", (None, suffix),
+        jnp.concatenate(
+            [before, gemma.block_mask(own, self._blocks)], axis=2),
+        gemma.positions(own) + jnp.sum(seen, axis=1, keepdims=True),
+        (None, condition), memory)
+    hidden = hidden[:, -self.config.horizon:].astype(jnp.float32)
+    return self._run(params, "out", hidden)
 
   def _prefix(self, params, batch, rng=None):
     """(tokens [b,l,d] of images and words, which of them count bool[b,l])."""
@@ -335,11 +358,6 @@ class Model:
     if c.state_flag:
       state = state.at[:, -1].set(batch["state_mask"][:, -1])
     return self._run(params, "suffix", state, noisy, tau)
-
-  def _velocity(self, params, hidden):
-    """[b,l,d] of the suffix -> f32[b,u,width]."""
-    hidden = hidden[:, -self.config.horizon:].astype(jnp.float32)
-    return self._run(params, "out", hidden)
 
   def _check(self, batch):
     """Raises DataError: an observation of another shape than expected."""
