@@ -41,10 +41,12 @@ LABELERS = {
         model=dict(name="idm", preset="nano", kw=dict(
             vision_width=64, vision_heads=2, vision_mlp=256, vision_depth=3,
             width=64, heads=2, refine_depth=1, dit_depth=2)),
-        time_base=dict(gap_seconds=0.2, horizon=1), state=True),
+        time_base=dict(gap_seconds=0.2, horizon=1), state=True,
+        optim=dict(learning_rate=1.5e-3, muon=True)),
     "vpt_nano": dict(
         model=dict(name="vpt", preset="nano", kw={}),
-        time_base=dict(gap_seconds=0.8, horizon=5)),
+        time_base=dict(gap_seconds=0.8, horizon=5),
+        optim=dict(learning_rate=1.5e-3)),
 }
 
 # The policies: `--config.policy=NAME`. `pace` multiplies a config's steps;
@@ -147,9 +149,12 @@ def world_model(name):
   return one_of("world model", name, WORLD_MODELS)
 
 
-def labeler(name):
-  """What a labeler of the tabletop is: `model`, `time_base`, `state`."""
-  return one_of("labeler", name, LABELERS)
+def labeler(name, steps):
+  """What a labeler of the tabletop is: `model`, `time_base`, `state`, `train`.
+  """
+  chosen = dict(one_of("labeler", name, LABELERS))
+  rule = optim(warmup_steps=50, **chosen.pop("optim"))
+  return chosen | dict(train=train(steps, 32, rule, ema=True))
 
 
 def policy(name, steps):
@@ -296,8 +301,7 @@ def neural_road(config, options, long=False):
       stage="train_labeler", cameras=(CAMERA,),
       inputs=dict(demonstrations="demonstrations", wander="wander",
                   seen="seen", heldout="heldout"),
-      **labeler(options.labeler_model), train=train(
-          6000 if long else 2400, 32, optim(1.5e-3, 50), ema=True))
+      **labeler(options.labeler_model, 6000 if long else 2400))
   label = dict(stage="label", samples=8, weights="uniform", batch_size=17,
                shards=4)
   config.neural = section(

@@ -39,12 +39,11 @@ def get_config(arg=None):
     config.demonstrations = collect("demonstrations", SEEN, 0, 200)
     config.wander = collect("wander", common.VERBS, 6_000_000, 200)
     config.heldout = collect("demonstrations", SEEN, 1_000_000, 24)
-    config.labeler = common.section(**common.labeler("idm_nano") | dict(
-        stage="train_labeler", cameras=(common.CAMERA,), state=True,
+    config.labeler = common.section(
+        stage="train_labeler", cameras=(common.CAMERA,),
         inputs=dict(demonstrations="demonstrations", wander="wander",
                     heldout="heldout"),
-        train=common.train(
-            count(1600), 32, common.optim(1.5e-3, 50), ema=True)))
+        **common.labeler("idm_nano", count(1600)))
   for state in STATES:
     config[f"labels_{state}"] = common.section(
         stage="label", samples=4,

@@ -29,7 +29,7 @@ def get_config(arg=None):
   given = catalogue.foreign(options.dataset)
   robot = given.embodiment
   gap = options.gap or max(1, round(_GAP * robot.clock.video_hz))
-  nano = common.labeler("idm_nano")["model"]
+  nano = common.LABELERS["idm_nano"]["model"]
   source = dict(
       stage="source", dataset=options.dataset, path=options.path,
       on_problem="skip", keep=("instruction",))

@@ -31,7 +31,8 @@ def get_config(arg=None):
   options = common.parse_arg(arg, ARGUMENTS)
   dataset = catalogue.open(pathlib.Path(options.data) / "data")
   robot = dataset.embodiment
-  model = common.labeler(options.model)["model"]
+  model = common.one_of(
+      "labeler", options.model, common.LABELERS)["model"]
   kw = model["kw"] | dict(embodiments=robot.id + 1, **MOVED)
   config = common.section(seed=0)
   folds = {f"fold_{i}": name

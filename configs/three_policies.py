@@ -4,8 +4,8 @@ Command: python -m dreamgen_jax.main --config=configs/three_policies.py \\
            --workdir=runs/three_policies
 Others:  as of quickstart.py: --config.world_model, weights, labeler_model
          three_policies.py:only=diffusion_policy_seeking is one row of the three
-Hardware: 2 CPU cores, 8 GB; Diffusion Policy's row takes 35 minutes from the
-         quickstart's dreams on, the others have not been timed.
+Hardware: 2 CPU cores, 8 GB; 1 h 49 min with pi0's and GR00T N1's rows trained
+         side by side, a core each.
 
 The paper's figure in miniature. Diffusion Policy, pi0 and GR00T N1 learn six
 verbs from 10 demonstrations of each; from these and the quickstart's neural
