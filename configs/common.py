@@ -99,7 +99,7 @@ def section(**values):
 
 
 def optim(learning_rate, warmup_steps, weight_decay=1e-2, **changes):
-  """AdamW; `decay` is the regex of parameter paths that decay."""
+  """AdamW, or Muon for kernels; `decay` is the regex of paths that decay."""
   return section(**{
       "learning_rate": learning_rate, "warmup_steps": warmup_steps,
       "schedule": "cosine", "final": 0.02, "b1": 0.9, "b2": 0.99,

@@ -130,6 +130,25 @@ def test_times_are_of_the_released_density():
   np.testing.assert_allclose(np.median(tau), 0.63, atol=0.02)
 
 
+def test_several_draws_of_an_observation_are_as_many_observations():
+  config = dataclasses.replace(SMALL, draws=3)
+  model, batch = pi0.Model(config), make_batch(config, 2)
+  rng = np.random.default_rng(0)
+  noise = rng.standard_normal((6, 4, config.width), np.float32)
+  tau = rng.uniform(0.1, 1, 6).astype(np.float32)
+  error = jax.jit(model.error_at)
+  params = draw(config)
+  thrice = {name: np.concatenate([leaf] * 3) for name, leaf in batch.items()}
+  np.testing.assert_allclose(
+      error(params, batch, noise, tau), error(params, thrice, noise, tau),
+      atol=1e-5)
+
+
+def test_withheld_states_need_a_flag():
+  with pytest.raises(errors.ConfigError, match="state_dropout needs state_fl"):
+    dataclasses.replace(SMALL_05, state_dropout=0.5)
+
+
 def test_loss_counts_what_is_known():
   config = dataclasses.replace(SMALL, cameras=("front",))
   model, batch = pi0.Model(config), make_batch(config, 4)
