@@ -150,8 +150,7 @@ def world_model(name):
 
 
 def labeler(name, steps):
-  """What a labeler of the tabletop is: `model`, `time_base`, `state`, `train`.
-  """
+  """The sections `model`, `time_base` and `train` of a labeler, and `state`."""
   chosen = dict(one_of("labeler", name, LABELERS))
   rule = optim(warmup_steps=50, **chosen.pop("optim"))
   return chosen | dict(train=train(steps, 32, rule, ema=True))

@@ -31,8 +31,7 @@ def get_config(arg=None):
   options = common.parse_arg(arg, ARGUMENTS)
   dataset = catalogue.open(pathlib.Path(options.data) / "data")
   robot = dataset.embodiment
-  model = common.one_of(
-      "labeler", options.model, common.LABELERS)["model"]
+  model = common.one_of("labeler", options.model, common.LABELERS)["model"]
   kw = model["kw"] | dict(embodiments=robot.id + 1, **MOVED)
   config = common.section(seed=0)
   folds = {f"fold_{i}": name

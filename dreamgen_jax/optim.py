@@ -67,16 +67,16 @@ def optimizer(config: Any, steps: int) -> optax.GradientTransformation:
   in the mean, so that learning rates carry over; all else is Adam's.
   """
   rate = schedule(config, steps)
-  decay = dict(weight_decay=config.weight_decay)
   mask = functools.partial(path_mask, pattern=config.decay)
   if config.get("muon", False):
     rule = optax.contrib.muon(
         rate, beta=config.b1, adam_b1=config.b1, adam_b2=config.b2,
-        weight_decay_mask=mask, muon_weight_dimension_numbers=_matrices,
-        consistent_rms=0.2, **decay)
+        weight_decay=config.weight_decay, weight_decay_mask=mask,
+        muon_weight_dimension_numbers=_matrices, consistent_rms=0.2)
   else:
     rule = optax.adamw(
-        rate, b1=config.b1, b2=config.b2, eps=1e-8, mask=mask, **decay)
+        rate, b1=config.b1, b2=config.b2, eps=1e-8,
+        weight_decay=config.weight_decay, mask=mask)
   return optax.chain(optax.clip_by_global_norm(config.clip), rule)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from dreamgen_jax import optim
+from dreamgen_jax import optim, paths
 
 
 @pytest.fixture
@@ -42,11 +42,9 @@ def test_muon_leaves_all_but_kernels_to_adam(tree):
                 for muon in (True, False))
   chex.assert_trees_all_equal_shapes_and_dtypes(ours, adam)
   # optax' Adam beside Muon has Nesterov's momentum: the same sign, not size.
-  for path in (("token", "embedding"), ("blocks", "q", "bias")):
-    one, two = ours, adam
-    for name in path:
-      one, two = one[name], two[name]
-    np.testing.assert_array_equal(np.sign(one), np.sign(two))
+  one, two = paths.flatten(ours), paths.flatten(adam)
+  for name in ("token/embedding", "blocks/q/bias"):
+    np.testing.assert_array_equal(np.sign(one[name]), np.sign(two[name]))
   assert not np.allclose(
       ours["blocks"]["q"]["kernel"], adam["blocks"]["q"]["kernel"], atol=0.1)
 

@@ -46,8 +46,18 @@ def withhold(rng: types.Array, state_mask: types.Array,
   In demonstrations the hand is soon where it is going to: a policy that always
   knows where it is need not look for what it is told to go to.
   """
+  if not share:
+    return state_mask
   return state_mask & jax.random.bernoulli(
       rng, 1 - share, (len(state_mask), 1))
+
+
+def check_withheld(config: Any) -> None:
+  """Raises ConfigError: states are withheld from a network that has no flag."""
+  if config.state_dropout and not config.state_flag:
+    raise errors.ConfigError(
+        "state_dropout needs state_flag = True, or the network cannot tell a "
+        "missing state from a zero one.")
 
 
 def widen(x: types.Array, width: int, value: float = 0.0) -> types.Array:

@@ -134,10 +134,7 @@ class Config:
         raise errors.ConfigError(
             f"vision.{name} = True needs language: set text_dim to the width "
             "of the sentence vectors.")
-    if self.state_dropout and not self.state_flag:
-      raise errors.ConfigError(
-          "state_dropout needs state_flag = True, or the network cannot tell a "
-          "missing state from a zero one.")
+    chunks.check_withheld(self)
 
   @property
   def window(self) -> tuple[int, int]:
@@ -250,10 +247,8 @@ class Model:
     mask = batch["mask"]
     action = jnp.where(mask, batch["action"], 0.0)  # unknown may be NaN
     b = len(action)
-    state_mask = batch["state_mask"]
-    if c.state_dropout:
-      state_mask = chunks.withhold(
-          rngs["dropout"], state_mask, c.state_dropout)
+    state_mask = chunks.withhold(
+        rngs["dropout"], batch["state_mask"], c.state_dropout)
     condition = self._condition(
         params, self._training_images(rngs["augment"], batch), batch,
         state_mask)

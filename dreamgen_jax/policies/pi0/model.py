@@ -118,10 +118,7 @@ class Config:
           f"width = {self.width} has no room for action_dim = "
           f"{self.action_dim} and state_dim = {self.state_dim}"
           + (" with a flag." if self.state_flag else "."))
-    if self.state_dropout and not self.state_flag:
-      raise errors.ConfigError(
-          "state_dropout needs state_flag = True, or the network cannot tell a "
-          "missing state from a zero one.")
+    chunks.check_withheld(self)
     if not self.cameras or min(self.steps, self.horizon) < 1:
       raise errors.ConfigError(
           f"A policy needs a camera, and steps ({self.steps}) and horizon "
@@ -199,9 +196,8 @@ class Model:
     c = self.config
     chunks.check(c, batch)
     view_rng, time_rng, noise_rng, state_rng = jax.random.split(rng, 4)
-    if c.state_dropout:
-      batch = batch | {"state_mask": chunks.withhold(
-          state_rng, batch["state_mask"], c.state_dropout)}
+    batch = batch | {"state_mask": chunks.withhold(
+        state_rng, batch["state_mask"], c.state_dropout)}
     count = c.draws * len(batch["action"])
     error = self.error_at(
         params, batch,
